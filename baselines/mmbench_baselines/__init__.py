@@ -1,0 +1,1 @@
+"""The methods of mmbench, one a file; the contract is in `method`."""

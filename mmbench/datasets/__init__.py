@@ -1,0 +1,1 @@
+"""The datasets of mmbench, one a file; the contract is in `_dataset`."""

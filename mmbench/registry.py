@@ -1,0 +1,132 @@
+"""Which methods and datasets exist: the file's name is the key, the folder is the list.
+
+Plug-ins outside the repository are found by the entry-point groups `mmbench.methods` and `mmbench.datasets`,
+each entry naming a module that holds one class. Listing imports nothing: titles are read from the source.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from mmbench.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from mmbench.datasets._dataset import Dataset
+    from mmbench_baselines.method import Method
+
+Kind = Literal["method", "dataset"]
+_PACKAGES: dict[str, str] = {"method": "mmbench_baselines", "dataset": "mmbench.datasets"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method or dataset that was found.
+
+    Attributes:
+        name: The key, the file's name.
+        module: Dotted name of the module that holds the class.
+        file: Its source file; for a package, its `__init__.py`.
+        origin: "mmbench", or the distribution that brings the plug-in.
+    """
+
+    name: str
+    module: str
+    file: Path
+    origin: str
+
+    @property
+    def title(self) -> str:
+        """The class's `title`, read from the source without importing it."""
+        return _literal_title(self.file) or ""
+
+    @property
+    def sources(self) -> list[Path]:
+        """Every source file of this entry: one, or those of its package."""
+        return sorted(self.file.parent.rglob("*.py")) if self.file.name == "__init__.py" else [self.file]
+
+
+def names(kind: Kind) -> list[str]:
+    """Return the names of a kind, sorted."""
+    return sorted(entries(kind))
+
+
+@cache
+def entries(kind: Kind) -> dict[str, Entry]:
+    """Return what is found of a kind, by name; the repository's own come before plug-ins."""
+    package = _PACKAGES[kind]
+    spec = importlib.util.find_spec(package)
+    folders = [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []
+    found: dict[str, Entry] = {}
+    for folder in folders:
+        for path in sorted(folder.iterdir()):
+            file = path / "__init__.py" if path.is_dir() else path
+            name = path.stem
+            if name.startswith("_") or file.suffix != ".py" or not file.is_file():
+                continue
+            if _literal_title(file) is not None:
+                found[name] = Entry(name, f"{package}.{name}", file, "mmbench")
+    for point in importlib.metadata.entry_points(group=f"mmbench.{kind}s"):
+        plugin = importlib.util.find_spec(point.module)
+        if plugin is not None and plugin.origin is not None and point.name not in found:
+            origin = point.dist.name if point.dist is not None else point.module
+            found[point.name] = Entry(point.name, point.module, Path(plugin.origin), origin)
+    return found
+
+
+def entry(kind: Kind, name: str) -> Entry:
+    """Return one entry.
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+    """
+    found = entries(kind)
+    if name not in found:
+        raise UnknownNameError(kind, name, found)
+    return found[name]
+
+
+@overload
+def find(kind: Literal["method"], name: str) -> type[Method]: ...
+@overload
+def find(kind: Literal["dataset"], name: str) -> type[Dataset]: ...
+def find(kind: Kind, name: str) -> type[Any]:
+    """Import and return the class of that name.
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+        TypeError: If the module does not hold exactly one class with a `title` of its own.
+    """
+    module = importlib.import_module(entry(kind, name).module)
+    held = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and value.__module__ == module.__name__ and "title" in vars(value)
+    ]
+    if len(held) != 1:
+        raise TypeError(
+            f"{kind} module {module.__name__} holds {len(held)} classes with a title, expected exactly 1"
+        )
+    return held[0]
+
+
+@cache
+def _literal_title(file: Path) -> str | None:
+    """Return the first class-level `title = "…"` of a source file, or None."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for statement in node.body:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id="title")], value=ast.Constant(value=str(title))):
+                    return title
+                case ast.AnnAssign(target=ast.Name(id="title"), value=ast.Constant(value=str(title))):
+                    return title
+    return None

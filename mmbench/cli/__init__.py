@@ -1,0 +1,95 @@
+"""The command line: one module a verb, heavy imports inside the verb.
+
+Exit codes: 0 ok; 1 internal error; 2 usage or invalid recipe; 3 unknown name; 4 data missing or wrong;
+5 finished with failed cells; 6 a method broke the protocol; 7 environment; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import click
+import typer
+
+from mmbench._version import __version__
+from mmbench.cli import data, evaluate, info, listing, plan, report, run, train
+from mmbench.errors import MMBenchError
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="mmbench",
+    help="Benchmark of multimodal semantic segmentation when a modality is missing.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("list")(listing.list_names)
+app.command("info")(info.show)
+app.add_typer(data.app, name="data")
+app.command("plan")(plan.plan)
+app.command("run")(run.run)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")
+    ] = False,
+) -> None:
+    """Hold the options before the verb."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Args:
+        arguments: Without the program's name; None takes those of the process.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        result = app(arguments, prog_name="mmbench", standalone_mode=False)
+    except MMBenchError as error:
+        return _fail(str(error), error.exit_code, debug)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        return _fail(
+            "interrupted; finished cells are kept, run the same command to go on", _INTERRUPTED, debug
+        )
+    except Exception as error:  # noqa: BLE001  (the last place to turn an error into a line and a code)
+        if _is_usage_error(error):
+            return _fail(error.format_message(), error.exit_code, debug)  # type: ignore[attr-defined]
+        words = " ".join(str(error).split())
+        return _fail(f"internal: {type(error).__name__}: {words}. Run again with --debug", 1, debug)
+    return result if isinstance(result, int) else 0
+
+
+def _is_usage_error(error: Exception) -> bool:
+    """Whether this is the option parser's complaint (typer may carry a parser of its own)."""
+    return hasattr(error, "format_message") and hasattr(error, "exit_code")
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    """Print the one line, and the traceback where it was asked for."""
+    if debug:
+        traceback.print_exc()
+    typer.echo(f"error: {message}", err=True)
+    return code

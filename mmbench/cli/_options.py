@@ -1,0 +1,168 @@
+"""Options that several verbs share, and opening what they name."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from mmbench.errors import InvalidRecipeError
+
+if TYPE_CHECKING:
+    from mmbench.cells import Run
+    from mmbench.datasets._dataset import Dataset
+
+DatasetName = Annotated[str, typer.Option("--dataset", "-d", help="A dataset of 'mmbench list'.")]
+RecipeName = Annotated[str, typer.Option("--recipe", "-r", help="A shipped recipe, or a .yaml file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a key of the recipe: training.steps=100. May be repeated."),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option("--root", help="The dataset's folder; else $MMBENCH_DATA/NAME, else your data folder."),
+]
+SplitName = Annotated[str | None, typer.Option("--split", help="A named split of the dataset.")]
+SplitFile = Annotated[
+    Path | None, typer.Option("--split-file", help="Your own split: YAML with train, val, test.")
+]
+Optical = Annotated[str | None, typer.Option("--optical", help="irrg or rgb, where the dataset has both.")]
+Height = Annotated[str | None, typer.Option("--height", help="ndsm or dsm, where the dataset has both.")]
+DatasetOptions = Annotated[
+    list[str] | None,
+    typer.Option("--dataset-option", help="Another option of the dataset, as seed=1. May be repeated."),
+]
+DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Reading processes; the result is the same.")]
+Results = Annotated[Path, typer.Option("--results", help="Folder of the records.")]
+ProgressStyle = Annotated[str, typer.Option("--progress", help="auto, rich, plain or off.")]
+
+PROGRESS_STYLES = ("auto", "rich", "plain", "off")
+
+
+class DatasetChoice(NamedTuple):
+    """What the command line says about the data."""
+
+    name: str
+    root: Path | None
+    split: str | None
+    split_file: Path | None
+    optical: str | None
+    height: str | None
+    options: list[str] | None
+
+
+def dataset_keywords(choice: DatasetChoice) -> dict[str, Any]:
+    """Return the keyword arguments of the dataset's constructor, without the root.
+
+    Raises:
+        UnknownNameError: If there is no such dataset.
+        InvalidRecipeError: If it has no such option, or two splits are given.
+    """
+    import yaml
+
+    from mmbench.registry import find
+
+    if choice.split is not None and choice.split_file is not None:
+        raise InvalidRecipeError("--split and --split-file were both given; expected one of them")
+    keywords: dict[str, Any] = {}
+    for item in choice.options or []:
+        key, separator, value = item.partition("=")
+        if not separator:
+            raise InvalidRecipeError(f"--dataset-option {item!r}: expected key=value, as in seed=1")
+        keywords[key] = yaml.safe_load(value)
+    named = {
+        "split": choice.split if choice.split_file is None else choice.split_file,
+        "optical": choice.optical,
+        "height": choice.height,
+    }
+    keywords |= {key: value for key, value in named.items() if value is not None}
+    known = [p for p in inspect.signature(find("dataset", choice.name)).parameters if p != "root"]
+    for key in keywords:
+        if key not in known:
+            raise InvalidRecipeError(
+                f"dataset {choice.name!r} has no option {key!r}; it has: {', '.join(known)}"
+            )
+    return keywords
+
+
+def open_dataset(choice: DatasetChoice) -> Dataset:
+    """Open the dataset that the command line names."""
+    from mmbench.registry import find
+
+    return find("dataset", choice.name)(**dataset_keywords(choice), root=choice.root)
+
+
+def open_run(
+    choice: DatasetChoice,
+    recipe_name: str,
+    overrides: list[str] | None,
+    methods: list[str],
+    *,
+    device: str,
+    results: Path,
+    workers: int = 0,
+) -> Run:
+    """Check every name and option, then open the data: nothing is trained before all is known to be right."""
+    from mmbench.registry import entry
+
+    for name in methods:
+        entry("method", name)
+    entry("dataset", choice.name)
+    from mmbench.recipe import load_recipe
+
+    recipe = load_recipe(recipe_name, overrides or [])
+    dataset = open_dataset(choice)
+    from mmbench.cells import Run, check_options
+    from mmbench.devices import resolve_device
+
+    check_options(recipe, methods)
+    return Run(
+        dataset_name=choice.name,
+        dataset=dataset,
+        recipe=recipe,
+        device=resolve_device(device),
+        results=results,
+        workers=workers,
+        command=shlex.join(["mmbench", *sys.argv[1:]]),
+    )
+
+
+def parse_methods(text: str) -> list[str]:
+    """Return the methods of a comma-separated list; "all" is every one.
+
+    Raises:
+        InvalidRecipeError: If there is none.
+    """
+    from mmbench.registry import names
+
+    found = names("method") if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise InvalidRecipeError(f"--methods {text!r}: expected names separated by commas, or 'all'")
+    return list(dict.fromkeys(found))
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds of a comma-separated list.
+
+    Raises:
+        InvalidRecipeError: If one is not a whole number from 0.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise InvalidRecipeError(f"--seeds {text!r}: expected whole numbers separated by commas, as in 0,1,2")
+    return list(dict.fromkeys(int(part) for part in parts))
+
+
+def check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuse a value that is not one of a few.
+
+    Raises:
+        InvalidRecipeError: Naming those there are.
+    """
+    if value not in known:
+        raise InvalidRecipeError(f"{option} {value!r}: expected one of {', '.join(known)}")

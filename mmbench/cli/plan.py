@@ -1,0 +1,40 @@
+"""`mmbench plan`: which cells are done, stale (and why) or missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmbench.cli import _options as options
+
+
+def plan(
+    methods: Annotated[str, typer.Option("--methods", "-m", help="Names separated by commas, or 'all'.")],
+    dataset: options.DatasetName,
+    recipe: options.RecipeName = "default",
+    overrides: options.Overrides = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="Whole numbers separated by commas.")] = "0",
+    root: options.Root = None,
+    split: options.SplitName = None,
+    split_file: options.SplitFile = None,
+    optical: options.Optical = None,
+    height: options.Height = None,
+    dataset_option: options.DatasetOptions = None,
+    device: options.DeviceName = "auto",
+    results: options.Results = Path("results"),
+) -> None:
+    """Say which cells of a run are done, and why the others are not. Runs nothing."""
+    wanted_methods, wanted_seeds = options.parse_methods(methods), options.parse_seeds(seeds)
+    choice = options.DatasetChoice(dataset, root, split, split_file, optical, height, dataset_option)
+    opened = options.open_run(choice, recipe, overrides, wanted_methods, device=device, results=results)
+    from mmbench.cells import Cell, state
+    from mmbench.records import read_records
+
+    stored = read_records(results)
+    for method in wanted_methods:
+        for seed in wanted_seeds:
+            found = state(opened, Cell(method, seed), stored)
+            reason = f"  {found.reason}" if found.reason else ""
+            typer.echo(f"{found.kind:7}  {Cell(method, seed)}{reason}")

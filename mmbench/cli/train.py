@@ -1,0 +1,83 @@
+"""`mmbench train`: train one method and save its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmbench.cli import _options as options
+
+if TYPE_CHECKING:
+    from mmbench.cells import Cell, Run
+    from mmbench.weights import Header
+
+
+def train(
+    method: Annotated[str, typer.Argument(help="A method of 'mmbench list'.")],
+    dataset: options.DatasetName,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, .safetensors.")],
+    recipe: options.RecipeName = "default",
+    overrides: options.Overrides = None,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    root: options.Root = None,
+    split: options.SplitName = None,
+    split_file: options.SplitFile = None,
+    optical: options.Optical = None,
+    height: options.Height = None,
+    dataset_option: options.DatasetOptions = None,
+    device: options.DeviceName = "auto",
+    workers: options.Workers = 0,
+    progress: options.ProgressStyle = "auto",
+) -> None:
+    """Train one method and save its weights; 'mmbench evaluate' scores them."""
+    options.check_choice("--progress", progress, options.PROGRESS_STYLES)
+    choice = options.DatasetChoice(dataset, root, split, split_file, optical, height, dataset_option)
+    opened = options.open_run(
+        choice, recipe, overrides, [method], device=device, results=out.parent, workers=workers
+    )
+    from mmbench import training
+    from mmbench.cells import Cell, build_method
+    from mmbench.reporting.progress import display
+    from mmbench.weights import save_weights
+
+    cell = Cell(method, seed)
+    with display(progress) as shown:  # type: ignore[arg-type]
+        shown.cell(1, 1, str(cell))
+        built = build_method(opened, cell)
+        result = training.train(
+            built,
+            opened.dataset,
+            opened.normalizer,
+            opened.recipe.training,
+            seed=seed,
+            evaluator=opened.evaluator,
+            workers=workers,
+            progress=lambda done, total, figures: shown.step("train", done, total, figures),
+        )
+        shown.result(f"{result.steps} steps in {result.seconds:.0f} s")
+    save_weights(out, built, _header(opened, cell, choice))
+    typer.echo(
+        f"weights of the {result.checkpoint['kind']} checkpoint, step {result.checkpoint['step']}: {out}"
+    )
+
+
+def _header(opened: Run, cell: Cell, choice: options.DatasetChoice) -> Header:
+    """Return what must stand beside the weights."""
+    from mmbench.weights import Header
+
+    keywords = options.dataset_keywords(choice)
+    split = keywords.get("split")
+    return Header(
+        method=cell.method,
+        options=dict(opened.recipe.methods.get(cell.method, {})),
+        seed=cell.seed,
+        recipe=opened.recipe,
+        dataset=opened.dataset_name,
+        dataset_options=keywords | ({"split": str(split.resolve())} if isinstance(split, Path) else {}),
+        modalities=opened.dataset.modalities,
+        num_classes=opened.dataset.num_classes,
+        ignore_index=opened.dataset.ignore_index,
+        statistics=dict(opened.normalizer.statistics),
+    )

@@ -1,0 +1,108 @@
+"""Every scenario over the tiles of a split: windows, stitched probabilities, one confusion matrix a tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmbench.datasets._dataset import Dataset, Labels, Role
+from mmbench.devices import autocast
+from mmbench.loading import read_window, stack
+from mmbench.metrics import Confusion, confusion_matrix, scores
+from mmbench.recipe import EvaluationRecipe
+from mmbench.scenarios.no_peek import check_no_peek
+from mmbench.scenarios.scenario import Scenario, hide, whole_modality_scenarios
+from mmbench.transforms import Normalizer
+from mmbench.windows import Stitcher, grid
+from mmbench_baselines.method import Method
+
+TEST_LABELS: Labels = "eroded"
+"""The protocol trains (and validates) on full labels and tests on eroded ones."""
+
+Progress = Callable[[int, int, dict[str, float]], None]
+"""Called after each tile of each scenario with (done, in all, figures)."""
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores methods on one dataset under one recipe and device."""
+
+    dataset: Dataset
+    normalizer: Normalizer
+    recipe: EvaluationRecipe
+    device: torch.device
+    precision: str = "float32"
+
+    @property
+    def scenarios(self) -> list[Scenario]:
+        """The whole-modality scenarios, `full` first."""
+        return whole_modality_scenarios(list(self.dataset.modalities))
+
+    def confusions(
+        self, method: Method, role: Role, labels: Labels, progress: Progress | None = None
+    ) -> dict[str, NDArray[np.int64]]:
+        """Score every scenario on the tiles of a role.
+
+        Returns:
+            Scenario name -> (tiles, K, K) int64, tiles in the order of the split.
+        """
+        tiles = self.dataset.split.role(role)
+        method.eval()
+        result: dict[str, NDArray[np.int64]] = {}
+        for s, scenario in enumerate(self.scenarios):
+            matrices = []
+            for t, tile_id in enumerate(tiles):
+                matrices.append(self._tile_confusion(method, tile_id, scenario, labels))
+                if progress is not None:
+                    progress(s * len(tiles) + t + 1, len(tiles) * len(self.scenarios), {})
+            result[scenario.name] = np.stack(matrices)
+        return result
+
+    def validation_miou(self, method: Method) -> float:
+        """Return the mean mIoU over the scenarios on the validation tiles, full labels."""
+        confusions = self.confusions(method, "val", "full")
+        values = [scores(c.sum(0), self.dataset.scored_classes).miou for c in confusions.values()]
+        return float(np.mean([v for v in values if v is not None]))
+
+    def check_no_peek(self, name: str, method: Method) -> list[str]:
+        """Prove on a batch of test windows that the method does not look at hidden content.
+
+        Raises:
+            ProtocolError: If it does.
+        """
+        # Two windows at least: only a batch of mixed patterns shows a leak through batch statistics. Small
+        # ones, as the proof is about dependence, not accuracy.
+        side = min(self.recipe.window, max(128, method.size_minimum))
+        side = -(-side // method.size_multiple) * method.size_multiple
+        tile_id = self.dataset.split.test[0]
+        windows = grid(self.dataset.size(tile_id), side, 0)
+        chosen = [windows[0], windows[-1], windows[len(windows) // 2]]
+        batch = stack(
+            [read_window(self.dataset, self.normalizer, tile_id, w, labels=TEST_LABELS) for w in chosen]
+        ).to(self.device)
+        return check_no_peek(name, method, batch.images, self.scenarios)
+
+    @torch.no_grad()
+    def _tile_confusion(self, method: Method, tile_id: str, scenario: Scenario, labels: Labels) -> Confusion:
+        """Predict one tile under one scenario and count it against the truth."""
+        size = self.dataset.size(tile_id)
+        stitcher = Stitcher(self.dataset.num_classes, size)
+        windows = grid(size, self.recipe.window, self.recipe.overlap)
+        for start in range(0, len(windows), self.recipe.batch_size):
+            part = windows[start : start + self.recipe.batch_size]
+            batch = stack(
+                [read_window(self.dataset, self.normalizer, tile_id, w, labels=labels) for w in part]
+            ).to(self.device)
+            present = scenario.rows(len(part), self.device)
+            with autocast(self.device, self.precision):
+                logits = method(hide(batch.images, present), present).logits
+            for window, probabilities in zip(part, logits.float().softmax(1).cpu(), strict=True):
+                stitcher.add(window, probabilities)
+        target = self.dataset.read(tile_id, labels=labels).target
+        return confusion_matrix(
+            target, stitcher.prediction(), self.dataset.num_classes, self.dataset.ignore_index
+        )

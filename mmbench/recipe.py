@@ -1,0 +1,164 @@
+"""Recipes: how every method of a run is trained and evaluated, in one strict model.
+
+A recipe is one of the shipped YAML files or a user's own. Unknown keys and wrong types are errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from mmbench.errors import InvalidRecipeError, UnknownNameError
+from mmbench_baselines.optim import OptimizerParams, ScheduleParams
+
+_FOLDER = Path(__file__).parent / "recipes"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainingRecipe(_Strict):
+    """The budget and how it is spent; the same for every method of a run."""
+
+    steps: int = Field(ge=1)
+    """Optimiser steps."""
+    batch_size: int = Field(ge=1)
+    """Crops a micro-batch."""
+    window: int = Field(ge=32)
+    """Side of a training crop, pixels."""
+    optimizer: OptimizerParams | Literal["method"]
+    """One for all methods, or "method": the one of each method's paper."""
+    schedule: ScheduleParams | Literal["method"]
+    accumulation: int | Literal["method"] = 1
+    """Micro-batches an optimiser step."""
+    patterns: Literal["protocol", "method"]
+    """What training hides: the protocol's uniform subsets, or what each method's paper hides."""
+    gradient_clip: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient of all parameters, or none."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Autocast type; "auto" is bfloat16 on CUDA devices that have it and float32 elsewhere."""
+    validations: int = Field(default=1, ge=1)
+    """How often the validation tiles are scored, evenly spaced, the last time at the end."""
+
+    @field_validator("accumulation")
+    @classmethod
+    def _positive(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("expected at least 1")
+        return value
+
+
+class EvaluationRecipe(_Strict):
+    """How tiles are scored."""
+
+    window: int = Field(default=512, ge=32)
+    """Side of a window, pixels."""
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    batch_size: int = Field(default=1, ge=1)
+
+
+class Recipe(_Strict):
+    """A named way to run the benchmark."""
+
+    name: str
+    description: str
+    ranked: bool
+    """Whether its records may stand in a leaderboard."""
+    training: TrainingRecipe
+    evaluation: EvaluationRecipe = EvaluationRecipe()
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Options of single methods, by method name."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what can change a score: everything but the words and other methods' options."""
+        return self.model_dump(mode="json", exclude={"name", "description", "ranked", "methods"})
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the shipped recipes."""
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
+def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Load a shipped recipe by name or a user's by path, and apply `key=value` overrides.
+
+    Args:
+        name_or_file: "smoke", "default", … or the path of a YAML file.
+        overrides: As "training.steps=100"; values are YAML. A recipe so changed is not ranked.
+
+    Raises:
+        UnknownNameError: If there is no such recipe.
+        InvalidRecipeError: Naming the key, what came and what was expected.
+    """
+    path = Path(name_or_file)
+    if path.suffix not in (".yaml", ".yml"):
+        if name_or_file not in recipe_names():
+            raise UnknownNameError(
+                "recipe", name_or_file, recipe_names(), hint="or give the path of a .yaml file"
+            )
+        path = _FOLDER / f"{name_or_file}.yaml"
+    elif not path.is_file():
+        raise UnknownNameError("recipe", name_or_file, recipe_names(), hint="there is no such file")
+    content = _read_mapping(path)
+    for override in overrides:
+        _override(content, override)
+    if overrides:
+        content |= {"name": f"{content.get('name')} (changed)", "ranked": False}
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise InvalidRecipeError(f"recipe {name_or_file}: {explain(error)}") from error
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidRecipeError(f"recipe {path}: cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InvalidRecipeError(f"recipe {path}: holds {type(content).__name__}, expected a mapping of keys")
+    return content
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    """Set one dotted key of the recipe in place."""
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise InvalidRecipeError(f"override {override!r}: expected key=value, as in training.steps=100")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InvalidRecipeError(f"override {override!r}: the value is not YAML") from error
+    *parents, last = key.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            raise InvalidRecipeError(f"override {override!r}: {parent!r} is not a group of keys")
+    content[last] = parsed
+
+
+def explain(error: ValidationError) -> str:
+    """Say in one line which keys are wrong, what came and what was expected."""
+    lines = []
+    for detail in error.errors():
+        # A union adds the branch it tried to the location; to a reader only the keys matter.
+        keys = [str(part) for part in detail["loc"] if not str(part).startswith(("literal[", "Op", "Sch"))]
+        where = ".".join(keys)
+        if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            lines.append(f"unknown key {where!r}")
+        elif detail["type"] == "missing":
+            lines.append(f"key {where!r} is missing")
+        else:
+            lines.append(f"{where} is {detail['input']!r}: {detail['msg']}")
+    return "; ".join(dict.fromkeys(lines))
+
+
+def method_options(recipe: Recipe, method: str) -> Mapping[str, Any]:
+    """Return the options that a recipe sets for a method."""
+    return recipe.methods.get(method, {})

@@ -1,0 +1,220 @@
+"""What a cell leaves behind: one JSON and the confusion matrices beside it.
+
+A record's id is the fingerprint of everything that can change its scores, so a finished cell is found again
+and a changed recipe, option, split or line of code never reuses an old one.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+import mmbench_baselines
+import mmbench_kernels
+from mmbench.errors import DataError
+from mmbench.recipe import explain
+from mmbench.registry import Entry
+
+PROTOCOL_VERSION = 1
+_HERE = Path(__file__).parent
+_LOOP = (
+    "devices.py",
+    "evaluation.py",
+    "loading.py",
+    "metrics.py",
+    "scenarios/*.py",
+    "training.py",
+    "transforms.py",
+    "windows.py",
+)
+
+
+class Record(BaseModel):
+    """One cell, as stored.
+
+    Attributes:
+        id: The fingerprint of `identity`.
+        status: "done", or "failed" with the reason in `error`.
+        identity: Everything that can change the scores; see `cells.identity`.
+        recipe_name: The recipe's name, for people.
+        ranked: Whether the recipe is the ranked one.
+        method: Facts for people: title, parameters, what training sees, deviations.
+        scenarios: In the order of the matrices, scenario -> scores, of the summed matrix.
+        tiles: Test tiles, in the order of the matrices.
+        training: Budget spent, learning curve, validation, checkpoint.
+        no_peek: The cases that were proved.
+        environment: Machine and versions; recorded, not part of the identity.
+        provenance: Command, time, seconds.
+        error: Kind and message of a failure.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal[1] = 1
+    id: str
+    status: Literal["done", "failed"]
+    identity: dict[str, Any]
+    recipe_name: str
+    ranked: bool
+    method: dict[str, Any]
+    classes: list[str]
+    scored_classes: list[int]
+    scenarios: dict[str, dict[str, Any]] = {}
+    tiles: list[str] = []
+    training: dict[str, Any] = {}
+    no_peek: list[str] = []
+    environment: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
+    error: dict[str, str] | None = None
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """Return the id of an identity: 16 hexadecimal digits of the SHA-256 of its canonical JSON."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def code_hash(method: Entry, dataset: Entry) -> dict[str, str]:
+    """Return the hashes of the code that makes a score: the method, what it is built on, the loop, the data.
+
+    Comments, docstrings and layout do not count.
+    """
+    baselines, kernels = (Path(p.__file__ or "").parent for p in (mmbench_baselines, mmbench_kernels))
+    shared = [*(baselines / "blocks").rglob("*.py"), baselines / "method.py", baselines / "optim.py"]
+    loop = [f for name in _LOOP for f in sorted(_HERE.glob(name))]
+    return {
+        "method": _hash_sources(method.sources),
+        "blocks": _hash_sources(shared),
+        "operators": _hash_sources(kernels.rglob("*.py")),
+        "loop": _hash_sources(loop),
+        "dataset": _hash_sources(_with_private_imports(dataset.sources)),
+    }
+
+
+def _with_private_imports(files: Iterable[Path]) -> set[Path]:
+    """Add the private dataset modules that some files import at their top, and what those import."""
+    found: set[Path] = set()
+    waiting = list(files)
+    while waiting:
+        file = waiting.pop()
+        found.add(file)
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(
+                "mmbench.datasets._"
+            ):
+                continue
+            folder = _HERE / "datasets" / str(node.module).split(".")[2]
+            sources = folder.rglob("*.py") if folder.is_dir() else [folder.with_suffix(".py")]
+            waiting += [source for source in sources if source not in found]
+    return found
+
+
+def _hash_sources(files: Iterable[Path]) -> str:
+    """Hash the statements of some files, in the order of their names."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(f"{file.parent.name}/{file.name}\n{_statements(file)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _statements(file: Path) -> str:
+    """Return a file's code without comments and docstrings."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+    return ast.unparse(tree)
+
+
+def record_path(results: Path, record_id: str) -> Path:
+    """Return where a record is stored."""
+    return results / f"{record_id}.json"
+
+
+def write_record(
+    results: Path, record: Record, confusions: Mapping[str, NDArray[np.int64]] | None = None
+) -> Path:
+    """Store a record; its matrices first, so that a record never stands without them.
+
+    Args:
+        results: Folder, made if it is not there.
+        record: To be stored under its id.
+        confusions: Scenario -> (tiles, K, K) int64.
+
+    Returns:
+        The path of the JSON.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    path = record_path(results, record.id)
+    if confusions is not None:
+        _replace(path.with_suffix(".safetensors"), lambda part: save_file(dict(confusions), part))
+    text = record.model_dump_json(indent=1)
+    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
+    return path
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place, flush it to disk and rename it there: whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    part = Path(name)
+    try:
+        write(part)
+        with part.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        part.chmod(0o644)  # mkstemp makes it private
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> Record:
+    """Read one record.
+
+    Raises:
+        DataError: If the file is not a record of this schema.
+    """
+    try:
+        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise DataError(f"record {path}: {explain(error)}; it was not written by this version") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"record {path}: cannot be read ({error})") from error
+
+
+def read_records(results: Path) -> list[Record]:
+    """Read every record of a folder, in the order of their ids."""
+    return [read_record(path) for path in sorted(results.glob("*.json"))]
+
+
+def read_confusions(results: Path, record: Record) -> dict[str, NDArray[np.int64]]:
+    """Read the matrices of a finished record, scenario -> (tiles, K, K) int64.
+
+    Raises:
+        DataError: If the file is missing, damaged or of another shape than the record says.
+    """
+    path = record_path(results, record.id).with_suffix(".safetensors")
+    try:
+        matrices = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"matrices {path}: cannot be read ({error}); run the cell again") from error
+    expected = (len(record.tiles), len(record.classes), len(record.classes))
+    for name in record.scenarios:
+        if name not in matrices or matrices[name].shape != expected:
+            raise DataError(f"matrices {path}: {name!r} is missing or not {expected}; run the cell again")
+    return {name: matrices[name] for name in record.scenarios}

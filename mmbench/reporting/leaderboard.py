@@ -1,0 +1,145 @@
+"""Leaderboards: records that may be compared, summarised over seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mmbench.records import Record
+from mmbench.statistics import Summary, summarise
+
+Metric = Literal["miou", "mf1", "oa", "kappa"]
+METRIC_NAMES: dict[str, str] = {"miou": "mIoU", "mf1": "mF1", "oa": "OA", "kappa": "kappa"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method (with its options) over its seeds.
+
+    Attributes:
+        label: Name, and the options a recipe set.
+        figures: Scenario -> summary in %, then "mean" and "worst" over the scenarios; a scenario whose score
+            is undefined is left out.
+        parameters: Of the trained method.
+        seconds: Mean training time, with what device.
+        sees_hidden: Whether training saw the content of hidden modalities.
+    """
+
+    label: str
+    figures: dict[str, Summary]
+    parameters: int
+    seconds: float
+    device: str
+    seeds: tuple[int, ...]
+    sees_hidden: bool
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rows that share data, split, recipe, labels, precision and protocol.
+
+    Attributes:
+        failures: "method seed n: why" of cells that have no score.
+        mixed_code: Whether the rows were made by different versions of the loop or the data code.
+    """
+
+    dataset: str
+    split: str
+    height: str
+    recipe: str
+    ranked: bool
+    protocol: int
+    metric: Metric
+    scenarios: tuple[str, ...]
+    rows: tuple[Row, ...]
+    failures: tuple[str, ...] = field(default=())
+    mixed_code: bool = False
+
+    @property
+    def title(self) -> str:
+        """One line of what was measured, where and how."""
+        return (
+            f"{METRIC_NAMES[self.metric]} (%) on {self.dataset}, split {self.split}, recipe {self.recipe}, "
+            f"protocol {self.protocol}"
+        )
+
+
+def leaderboards(records: Iterable[Record], metric: Metric = "miou") -> list[Leaderboard]:
+    """Group records into leaderboards, best mean over the scenarios first.
+
+    Of two records of the same method, options and seed in one group, the later one counts.
+    """
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(_comparable(record), []).append(record)
+    return [_leaderboard(group, metric) for _, group in sorted(groups.items())]
+
+
+def _comparable(record: Record) -> str:
+    """Return what two records must share to stand in one table."""
+    keys = ("dataset", "labels", "recipe", "precision", "protocol")
+    shared = {key: record.identity[key] for key in keys}
+    return json.dumps([record.recipe_name, shared], sort_keys=True)
+
+
+def _leaderboard(group: Sequence[Record], metric: Metric) -> Leaderboard:
+    """Summarise comparable records."""
+    latest: dict[tuple[str, int], Record] = {}
+    for record in sorted(group, key=lambda r: str(r.provenance.get("started", ""))):
+        latest[(_label(record), record.identity["seed"])] = record
+    done = [r for r in latest.values() if r.status == "done"]
+    by_label: dict[str, list[Record]] = {}
+    for record in sorted(done, key=lambda r: r.identity["seed"]):
+        by_label.setdefault(_label(record), []).append(record)
+    rows = [_row(label, records, metric) for label, records in by_label.items()]
+    rows.sort(key=lambda row: (-row.figures["mean"].mean if "mean" in row.figures else 0.0, row.label))
+    first = group[0]
+    codes = {json.dumps([r.identity["code"][k] for k in ("loop", "dataset")]) for r in done}
+    return Leaderboard(
+        dataset=first.identity["dataset"]["name"],
+        split=str(first.provenance.get("split", "")),
+        height=str(first.identity["dataset"].get("height", "")),
+        recipe=first.recipe_name,
+        ranked=first.ranked,
+        protocol=first.identity["protocol"],
+        metric=metric,
+        scenarios=tuple(done[0].scenarios) if done else (),
+        rows=tuple(rows),
+        failures=tuple(
+            f"{label} seed {seed}: {(r.error or {}).get('message', '')}"
+            for (label, seed), r in sorted(latest.items())
+            if r.status == "failed"
+        ),
+        mixed_code=len(codes) > 1,
+    )
+
+
+def _label(record: Record) -> str:
+    """Return the method's name with the options that the recipe set."""
+    options: dict[str, Any] = record.method.get("set_options", {})
+    words = ", ".join(f"{key}={value}" for key, value in sorted(options.items()))
+    name = str(record.identity["method"]["name"])
+    return f"{name} ({words})" if words else name
+
+
+def _row(label: str, records: Sequence[Record], metric: Metric) -> Row:
+    """Summarise one method's seeds; mean and worst are taken within a seed, then summarised."""
+    columns: dict[str, list[float]] = {}
+    for record in records:
+        values = {s: v[metric] * 100 for s, v in record.scenarios.items() if v[metric] is not None}
+        for scenario, value in values.items():
+            columns.setdefault(scenario, []).append(value)
+        if values:
+            columns.setdefault("mean", []).append(sum(values.values()) / len(values))
+            columns.setdefault("worst", []).append(min(values.values()))
+    return Row(
+        label=label,
+        figures={name: summarise(values) for name, values in columns.items()},
+        parameters=records[0].method["parameters"],
+        seconds=sum(r.training["seconds"] for r in records) / len(records),
+        device=records[0].environment["device"],
+        seeds=tuple(r.identity["seed"] for r in records),
+        sees_hidden=records[0].method["sees_hidden_in_training"],
+    )

@@ -1,0 +1,106 @@
+"""No-peek: proof that a method's logits do not depend on what stands in an absent slot."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mmbench.errors import ProtocolError
+from mmbench.scenarios.scenario import Scenario, hide
+from mmbench_baselines.method import Method, Output
+
+
+def check_no_peek(
+    name: str, method: Method, images: Mapping[str, Tensor], scenarios: Sequence[Scenario]
+) -> list[str]:
+    """Run a method twice per scenario with different finite contents in the absent slots.
+
+    In evaluation the logits must be equal bit for bit; in training, with the same random state, too, and the
+    gradient of the logits to the absent slots must be zero. A batch of mixed patterns is checked as well: it
+    convicts a method that leaks through a statistic over the batch. The method itself is left as it was.
+
+    Args:
+        name: The method's name, for the error.
+        method: On the device of the images.
+        images: modality -> (B, C, H, W) in [-1, 1], nothing hidden.
+        scenarios: Those to check; the ones where nothing is missing are skipped.
+
+    Returns:
+        The names of the scenarios that were checked, and "mixed".
+
+    Raises:
+        ProtocolError: Naming the scenario and what depended on hidden content.
+    """
+    missing = [scenario for scenario in scenarios if not all(scenario.present)]
+    device = next(iter(images.values())).device
+    batch_size = len(next(iter(images.values())))
+    cases = {s.name: s.rows(batch_size, device) for s in missing}
+    if missing and batch_size > 1:
+        rows = [scenarios[i % len(scenarios)].present for i in range(batch_size)]
+        cases["mixed"] = torch.tensor(rows, device=device)
+    # Training-mode layers (running statistics, for one) must not leave a trace in the method.
+    subject = copy.deepcopy(method)
+    for case, present in cases.items():
+        for training in (False, True):
+            subject.train(training)
+            _check_contents(name, subject, images, present, f"scenario {case!r}")
+        _check_gradient(name, subject, images, present, f"scenario {case!r}")
+    return list(cases)
+
+
+def _check_contents(
+    name: str, method: Method, images: Mapping[str, Tensor], present: Tensor, where: str
+) -> None:
+    """Compare the logits under two contents of the absent slots."""
+    logits = []
+    with torch.no_grad():
+        for fill in (0.0, 0.75):
+            with _fixed_randomness(present.device):
+                logits.append(_logits(name, method, method(hide(images, present, fill), present), images))
+    if not torch.equal(*logits):
+        mode = "training" if method.training else "evaluation"
+        largest = (logits[0] - logits[1]).abs().max().item()
+        raise ProtocolError(
+            f"method {name!r} looks at hidden content: in {where}, {mode} mode, its logits moved by up to "
+            f"{largest:.3g} when only an absent slot changed; they may depend on present modalities only"
+        )
+
+
+def _check_gradient(
+    name: str, method: Method, images: Mapping[str, Tensor], present: Tensor, where: str
+) -> None:
+    """Require a zero gradient of the training logits to the absent slots."""
+    hidden = {key: image.detach().clone().requires_grad_() for key, image in hide(images, present).items()}
+    with _fixed_randomness(present.device):
+        logits = _logits(name, method, method(hidden, present), images)
+        weights = torch.randn_like(logits)
+    gradients = torch.autograd.grad((logits * weights).sum(), list(hidden.values()), allow_unused=True)
+    for column, (key, gradient) in enumerate(zip(hidden, gradients, strict=True)):
+        if gradient is not None and bool(gradient[~present[:, column]].any()):
+            raise ProtocolError(
+                f"method {name!r} looks at hidden content: in {where}, training mode, its logits have a "
+                f"gradient to the absent {key!r}; mask it before it is used"
+            )
+
+
+@contextlib.contextmanager
+def _fixed_randomness(device: torch.device) -> Iterator[None]:
+    """Seed torch inside, and leave its generators as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield
+
+
+def _logits(name: str, method: Method, output: Output, images: Mapping[str, Tensor]) -> Tensor:
+    """Return the logits after checking their shape."""
+    first = next(iter(images.values()))
+    expected = (first.shape[0], method.num_classes, *first.shape[-2:])
+    if tuple(output.logits.shape) != expected:
+        raise ProtocolError(
+            f"method {name!r} returned logits of shape {tuple(output.logits.shape)}, expected {expected}"
+        )
+    return output.logits

@@ -1,0 +1,39 @@
+"""Fixtures: a small dataset, a small method and a short recipe, so that a whole cell takes a second."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+# Several test processes share the cores; one thread each also fixes the order of sums.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def small_dataset():
+    from mmbench.datasets.synthetic import Synthetic
+
+    return Synthetic(split="small", tile_size=128)
+
+
+@pytest.fixture(scope="session")
+def normalizer(small_dataset):
+    from mmbench.transforms import fit_normalizer
+
+    return fit_normalizer(small_dataset)
+
+
+@pytest.fixture
+def short_recipe():
+    from mmbench.recipe import load_recipe
+
+    return load_recipe(
+        "smoke",
+        [
+            "training.steps=3",
+            "training.window=64",
+            "training.batch_size=2",
+            "evaluation.window=64",
+            "methods.modality_dropout.base_width=4",
+        ],
+    )

@@ -264,9 +264,9 @@ def run_cell(
             record.error = {"kind": kind, "message": message}
             confusions = None
         record.provenance["seconds"] = round(time.perf_counter() - began, 1)
-        write_record(run.results, record, confusions)
+        path = write_record(run.results, record, confusions)
         _LOG.info("%s after %.1f s", record.status, record.provenance["seconds"])
-    return record
+    return read_record(path)
 
 
 def _blank_record(run: Run, cell: Cell, wanted: dict[str, Any]) -> Record:

@@ -34,6 +34,6 @@ def short_recipe():
             "training.window=64",
             "training.batch_size=2",
             "evaluation.window=64",
-            "methods.modality_dropout.base_width=4",
+            "methods.modality_dropout.base_width=8",
         ],
     )

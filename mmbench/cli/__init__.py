@@ -19,6 +19,7 @@ from mmbench.cli import data, evaluate, info, listing, plan, report, run, train
 from mmbench.errors import MMBenchError
 
 _INTERRUPTED = 130
+_KEPT = "interrupted; finished cells are kept, run the same command to go on"
 
 app = typer.Typer(
     name="mmbench",
@@ -71,14 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MMBenchError as error:
         return _fail(str(error), error.exit_code, debug)
     except (KeyboardInterrupt, click.exceptions.Abort):
-        return _fail(
-            "interrupted; finished cells are kept, run the same command to go on", _INTERRUPTED, debug
-        )
+        return _fail(_KEPT, _INTERRUPTED, debug)
     except Exception as error:  # noqa: BLE001  (the last place to turn an error into a line and a code)
         if _is_usage_error(error):
             return _fail(error.format_message(), error.exit_code, debug)  # type: ignore[attr-defined]
         words = " ".join(str(error).split())
         return _fail(f"internal: {type(error).__name__}: {words}. Run again with --debug", 1, debug)
+    if result == _INTERRUPTED:  # the option parser may turn the interruption into a code of its own
+        return _fail(_KEPT, _INTERRUPTED, debug)
     return result if isinstance(result, int) else 0
 
 

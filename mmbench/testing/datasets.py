@@ -78,9 +78,8 @@ def check_tile(dataset: Dataset, tile_id: str) -> None:
     part = dataset.read(tile_id, window)
     rows = slice(window.top, window.top + window.height)
     columns = slice(window.left, window.left + window.width)
-    require(
-        np.array_equal(part.target, whole.target[rows, columns]), f"{tile_id}: window's target is no crop"
-    )
+    same = np.array_equal(part.target, whole.target[rows, columns])
+    require(same, f"{tile_id}: a window's target is no crop of the tile")
     for name, image in whole.images.items():
         same = np.array_equal(part.images[name], image[:, rows, columns])
         require(same, f"{tile_id}: window of {name} is no crop of the tile")

@@ -12,7 +12,9 @@ def test_normalised_training_tiles_lie_in_minus_one_to_one_with_mean_zero(small_
     for name in small_dataset.modalities:
         values = np.concatenate(
             [
-                normalizer(name, small_dataset.read(t).images[name]).reshape(small_dataset.modalities[name], -1)
+                normalizer(name, small_dataset.read(t).images[name]).reshape(
+                    small_dataset.modalities[name], -1
+                )
                 for t in small_dataset.split.train
             ],
             axis=1,

@@ -39,7 +39,10 @@ def test_a_record_and_its_matrices_come_back_as_they_were(tmp_path):
     path = write_record(tmp_path, _record(), matrices)
     assert read_record(path) == _record()
     assert np.array_equal(read_confusions(tmp_path, _record())["full"], matrices["full"])
-    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{_record().id}.json", f"{_record().id}.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        f"{_record().id}.json",
+        f"{_record().id}.safetensors",
+    ]
 
 
 def test_a_write_that_fails_leaves_the_old_record_and_no_rest(tmp_path, monkeypatch):
@@ -108,7 +111,9 @@ def test_code_hashes_cover_the_private_modules_that_a_dataset_is_made_of():
     assert {"datasets/potsdam.py", "datasets/_isprs.py", "datasets/_dataset.py"} <= names
     assert "datasets/vaihingen.py" not in names
     assert "_city/__init__.py" not in names  # only its fakes are made of it
-    names = {f"{p.parent.name}/{p.name}" for p in _with_private_imports(entry("dataset", "synthetic").sources)}
+    names = {
+        f"{p.parent.name}/{p.name}" for p in _with_private_imports(entry("dataset", "synthetic").sources)
+    }
     assert "_city/__init__.py" in names
 
 

@@ -10,10 +10,24 @@ import yaml
 
 from mmbench.cli import main
 
-_SHORT = (
-    "--set training.steps=2 --set training.window=64 --set training.batch_size=2 --set evaluation.window=64 "
-    "--set methods.modality_dropout.base_width=8 --split small --dataset-option tile_size=128 --device cpu"
-).split()
+_SHORT = [
+    "--set",
+    "training.steps=2",
+    "--set",
+    "training.window=64",
+    "--set",
+    "training.batch_size=2",
+    "--set",
+    "evaluation.window=64",
+    "--set",
+    "methods.modality_dropout.base_width=8",
+    "--split",
+    "small",
+    "--dataset-option",
+    "tile_size=128",
+    "--device",
+    "cpu",
+]
 
 
 def _run_arguments(results, *more, methods="modality_dropout"):
@@ -76,7 +90,7 @@ def test_list_names_methods_datasets_and_recipes(call):
 )
 def test_bad_input_is_one_line_with_its_code(call, arguments, code, message, tmp_path):
     results = ["--results", str(tmp_path)] if arguments[0] == "run" else []
-    found, out, err = call(*arguments, *results)
+    found, _out, err = call(*arguments, *results)
     assert found == code
     assert message in err
     assert err.startswith("error: ")
@@ -207,7 +221,7 @@ def test_report_writes_every_format_without_running(call, tmp_path):
     call(*_run_arguments(tmp_path))
     assert "| modality" in call("report", tmp_path, "--format", "markdown")[1]
     latex = tmp_path / "out" / "table.tex"
-    code, _, err = call("report", tmp_path, "--format", "latex", "--metric", "mf1", "--out", latex)
+    code, _, _err = call("report", tmp_path, "--format", "latex", "--metric", "mf1", "--out", latex)
     assert code == 0
     assert "toprule" in latex.read_text()
     assert "mF1" in latex.read_text()
@@ -232,7 +246,7 @@ def test_info_of_a_dataset_says_how_to_request_it(call):
 def test_info_of_a_recipe_is_the_recipe(call):
     code, out, _ = call("info", "smoke")
     assert code == 0
-    assert yaml.safe_load(out)["training"]["steps"] == 40
+    assert yaml.safe_load(out)["training"]["steps"] == 24
 
 
 def test_data_synth_refuses_a_folder_that_is_not_empty(call, tmp_path):

@@ -111,8 +111,8 @@ def test_dropped_files_are_listed(tree_with_dropped_files):
 def test_dropped_files_run_together_to_a_table(tree_with_dropped_files):
     done = _run(
         tree_with_dropped_files,
-        *"run -m dropped -d stripes -r smoke --progress off --device cpu".split(),
-        *"--set training.window=64 --set training.steps=60 --set training.optimizer.lr=0.1".split(),
+        *["run", "-m", "dropped", "-d", "stripes", "-r", "smoke", "--progress", "off", "--device", "cpu"],
+        *["--set", "training.window=64", "--set", "training.steps=60", "--set", "training.optimizer.lr=0.1"],
     )
     assert done.returncode == 0, done.stderr
     row = next(line.split() for line in done.stdout.splitlines() if line.startswith("dropped"))

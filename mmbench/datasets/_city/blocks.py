@@ -50,7 +50,7 @@ def _fill_row(rng: np.random.Generator, plan: Plan, block: Block) -> None:
     both = block.width > 5 * half_depth and rng.random() < 0.7
     for side in (1.0, -1.0) if both else (_either(rng),):
         kerb = block.left if side > 0 else block.right
-        eaves_m, flat_share = rng.uniform(7.0, 13.0), float(rng.random() < 0.4)
+        eaves_m, flat_share = rng.uniform(7.0, 13.0), float(rng.random() < 0.3)
         v = block.upper + rng.uniform(0.0, 3.0)
         while v < block.lower - 8.0:
             front = min(rng.uniform(9.0, 17.0), block.lower - v)

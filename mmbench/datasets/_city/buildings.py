@@ -24,7 +24,7 @@ def draw_building(rng: np.random.Generator, canvas: Canvas, building: Building) 
     mask &= height > canvas.surface_m[local.patch]
     canvas.fill(local.patch, mask, building.paint, BUILDING)
     canvas.raise_to(local.patch, mask, height, height)
-    if building.roof == "flat" and rng.random() < 0.5:
+    if building.roof == "flat" and rng.random() < 0.7:
         _draw_parapet(rng, canvas, building, local, mask)
     if building.fittings:
         _draw_fittings(rng, canvas, building, local, mask, height)

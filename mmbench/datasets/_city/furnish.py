@@ -26,7 +26,7 @@ from mmbench.datasets._city.plan import Axis, Box, Building, Car, Container, Roo
 
 def paving(rng: np.random.Generator) -> Paint:
     """Return the paint of a yard, a drive or a terrace."""
-    return weathered(PAVED[str(rng.choice(tuple(PAVED)))], rng)
+    return weathered(PAVED[str(rng.choice(tuple(PAVED), p=(0.22, 0.22, 0.17, 0.17, 0.14, 0.08)))], rng)
 
 
 def building_at(

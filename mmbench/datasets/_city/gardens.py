@@ -49,7 +49,7 @@ def fill_lot(
     plan.surfaces.append(Surface(strip(0.0, setback, v - 1.0, 0.7), paved, IMPERVIOUS))
     half_front = min(rng.uniform(4.2, 6.0), length / 2 - 2.0)
     house = strip(setback, behind, v - 1.0, half_front)
-    plan.buildings.append(building_at(rng, house, rng.uniform(3.0, 6.5), flat_share=0.3))
+    plan.buildings.append(building_at(rng, house, rng.uniform(3.0, 6.5), flat_share=0.22))
     if rng.random() < 0.6:
         garage = strip(drive_end, drive_end + 5.6, drive_v, 1.5)
         plan.buildings.append(building_at(rng, garage, rng.uniform(2.3, 2.9), flat_share=0.9, fittings=0.0))

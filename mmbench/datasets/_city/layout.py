@@ -63,9 +63,7 @@ def _street(rng: np.random.Generator, axis: Axis, centre: float) -> Street:
         bend=rng.uniform(0.2, 1.1),
         phase=rng.uniform(0.0, 2 * math.pi),
         surface=surface,
-        walk=weathered(
-            PAVED[str(rng.choice(("slabs", "slabs", "concrete", "cobble", "brick", "gravel")))], rng
-        ),
+        walk=weathered(PAVED[str(rng.choice(("slabs", "slabs", "concrete", "cobble", "gravel")))], rng),
         green=grass_paint(rng),
         marked=bool(half_width > 3.5 and rng.random() < 0.8),
     )

@@ -38,20 +38,20 @@ class Paint:
     joints: float = 0.0
 
 
-# Roofs and streets draw from the same paints on purpose: colour alone cannot tell them apart.
+# Flat roofs and streets look alike on purpose: colour alone cannot tell them apart.
 PAVED: dict[str, Paint] = {
     "asphalt": Paint((86, 82, 86, 84), fine=0.05, grain=0.05, mid=0.02, coarse=0.06),
     "concrete": Paint((122, 119, 116, 108), fine=0.04, grain=0.04, mid=0.02, coarse=0.06),
     "gravel": Paint((112, 108, 102, 92), fine=0.09, grain=0.08, mid=0.02, coarse=0.05),
     "slabs": Paint((110, 106, 106, 99), fine=0.04, grain=0.04, coarse=0.05, joints=0.16),
     "cobble": Paint((88, 86, 90, 86), fine=0.10, grain=0.10, coarse=0.05),
-    "brick": Paint((134, 116, 88, 76), fine=0.05, grain=0.05, coarse=0.06, joints=0.08),
+    "brick": Paint((130, 114, 90, 80), fine=0.05, grain=0.05, coarse=0.06, joints=0.08),
 }
 ROOFS: dict[str, Paint] = {
     "bitumen": Paint((85, 82, 86, 85), fine=0.05, grain=0.05, mid=0.02, coarse=0.06),
     "gravel": Paint((114, 110, 104, 95), fine=0.08, grain=0.08, mid=0.02, coarse=0.05),
-    "metal": Paint((124, 121, 119, 112), fine=0.04, grain=0.03, coarse=0.05, courses=0.03),
-    "tile": Paint((142, 124, 90, 76), fine=0.05, grain=0.05, coarse=0.05, courses=0.07),
+    "metal": Paint((146, 143, 141, 134), fine=0.04, grain=0.03, coarse=0.05, courses=0.03),
+    "tile": Paint((150, 128, 84, 68), fine=0.05, grain=0.05, coarse=0.05, courses=0.09),
     "slate": Paint((72, 69, 75, 77), fine=0.05, grain=0.05, coarse=0.05, courses=0.05),
     "sedum": Paint((116, 82, 82, 62), fine=0.07, grain=0.07, mid=0.06, coarse=0.10),
 }

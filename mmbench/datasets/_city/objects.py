@@ -63,6 +63,7 @@ def draw_tree(rng: np.random.Generator, canvas: Canvas, tree: Tree) -> None:
     else:
         canvas.fill(local.patch, mask, leaf_paint(tree.spectrum), TREE)
         canvas.raise_to(local.patch, mask, crown, crown)
+        canvas.twigs[local.patch][mask] = 0.0
 
 
 def _draw_twigs(

@@ -1,0 +1,50 @@
+"""The convolution of the segmenters, with everything that stands before it.
+
+Axes: B batch, C channel, H W pixels.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmbench_kernels import norm_act_pad
+from mmbench_kernels.ops.norm_act_pad import Groups, PadMode
+
+
+class PreActivationConv(nn.Conv2d):
+    """Normalise, leaky ReLU with slope 0.2, pad, convolve: (B, C, H, W) -> (B, out, H/stride, W/stride).
+
+    The normalisation has neither weights nor running statistics, so a sample never depends on its neighbours
+    in the batch.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        stride: int = 1,
+        norm: Groups = "channel",
+        pad_mode: PadMode = "reflect",
+    ) -> None:
+        """Build the convolution.
+
+        Args:
+            in_channels: C.
+            out_channels: Channels of the result.
+            kernel_size: Odd; half of it is padded on each side.
+            stride: Of the convolution.
+            norm: Statistics over (H, W) of each channel, or over (C, H, W) of each sample.
+            pad_mode: How the border is filled.
+        """
+        super().__init__(in_channels, out_channels, kernel_size, stride=stride)
+        self.norm: Groups = norm
+        self.pad = kernel_size // 2
+        self.pad_mode: PadMode = pad_mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of the padded, rectified, normalised input."""
+        y = norm_act_pad(x, groups=self.norm, negative_slope=0.2, pad=self.pad, pad_mode=self.pad_mode)
+        return F.conv2d(y, self.weight, self.bias, self.stride)

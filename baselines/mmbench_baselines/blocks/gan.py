@@ -1,0 +1,177 @@
+"""Image-to-image generators, patch discriminators, and how generated rows enter a batch.
+
+Axes: B batch, C channel, H W pixels.
+Source: pix2pix (arXiv 1611.07004), in the depth and width of GEMMNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+GanNorm = Literal["instance", "batch"]
+
+
+def gan_norm(kind: GanNorm, channels: int) -> nn.Module:
+    """Return an affine normalisation; "instance" keeps the rows of a batch independent, "batch" does not."""
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    return nn.InstanceNorm2d(channels, affine=True)
+
+
+class Down(nn.Module):
+    """Leaky ReLU (not on an image), 4x4 convolution, normalisation where there is one."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, norm: GanNorm | None, rectify: bool = True
+    ) -> None:
+        """Build the layer.
+
+        Args:
+            in_channels: C.
+            out_channels: Channels of the result.
+            norm: Kind, or None for no normalisation.
+            rectify: Whether the leaky ReLU comes first.
+        """
+        super().__init__()
+        self.rectify = rectify
+        self.conv = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
+        self.norm = gan_norm(norm, out_channels) if norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, out, H/2, W/2)."""
+        return cast(Tensor, self.norm(self.conv(F.leaky_relu(x, 0.2) if self.rectify else x)))
+
+
+class Up(nn.Module):
+    """ReLU, transposed 4x4 convolution, normalisation where there is one."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, norm: GanNorm | None) -> None:
+        """Build the layer.
+
+        Args:
+            in_channels: C.
+            out_channels: Channels of the result.
+            norm: Kind, or None for no normalisation.
+        """
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1)
+        self.norm = gan_norm(norm, out_channels) if norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, out, 2H, 2W)."""
+        return cast(Tensor, self.norm(self.conv(F.relu(x))))
+
+
+class ImageGenerator(nn.Module):
+    """Four layers down, a bottleneck, four layers up with skips in between; values in (-1, 1)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: int,
+        *,
+        norm: GanNorm,
+        skips: bool = True,
+        bottleneck: nn.Module | None = None,
+        bottleneck_width: int | None = None,
+    ) -> None:
+        """Build the layers.
+
+        Args:
+            in_channels: Of the source image.
+            out_channels: Of the generated image.
+            width: Channels after the first layer; the deepest map has eight times as many.
+            norm: Kind.
+            skips: Whether the layers up also see the maps on the way down.
+            bottleneck: Works on the deepest map, (B, 8·width, H/16, W/16); None leaves it as it is.
+            bottleneck_width: Channels that it returns; None for as many as it gets.
+        """
+        super().__init__()
+        self.skips = skips
+        twice = 2 if skips else 1
+        self.downs = nn.ModuleList(
+            [
+                Down(in_channels, width, norm=None, rectify=False),
+                Down(width, 2 * width, norm=norm),
+                Down(2 * width, 4 * width, norm=norm),
+                Down(4 * width, 8 * width, norm=None),
+            ]
+        )
+        self.bottleneck = bottleneck or nn.Identity()
+        self.ups = nn.ModuleList(
+            [
+                Up(bottleneck_width or 8 * width, 4 * width, norm=norm),
+                Up(twice * 4 * width, 2 * width, norm=norm),
+                Up(twice * 2 * width, width, norm=norm),
+                Up(twice * width, out_channels, norm=None),
+            ]
+        )
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Return the generated image (B, out, H, W) for a source (B, C, H, W)."""
+        maps = []
+        x = source
+        for down in self.downs:
+            x = down(x)
+            maps.append(x)
+        x = self.bottleneck(maps.pop())
+        for up in self.ups[:-1]:
+            x, skip = up(x), maps.pop()
+            x = torch.cat((x, skip), dim=1) if self.skips else x
+        return torch.tanh(self.ups[-1](x))
+
+
+class PatchDiscriminator(nn.Module):
+    """Judge overlapping patches of 70x70 pixels: is the candidate real, given the condition?"""
+
+    def __init__(self, in_channels: int, width: int, *, norm: GanNorm) -> None:
+        """Build the layers.
+
+        Args:
+            in_channels: Of condition and candidate together.
+            width: Channels after the first layer.
+            norm: Kind.
+        """
+        super().__init__()
+        widths = [in_channels, width, 2 * width, 4 * width, 8 * width, 1]
+        strides = [2, 2, 2, 1, 1]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(below, above, 4, stride=stride, padding=1)
+            for below, above, stride in zip(widths[:-1], widths[1:], strides, strict=True)
+        )
+        self.norms = nn.ModuleList([nn.Identity(), *(gan_norm(norm, c) for c in widths[2:5])])
+
+    def forward(self, condition: Tensor, candidate: Tensor) -> Tensor:
+        """Return a logit a patch, (B, 1, H/8 - 2, W/8 - 2), positive where it looks real."""
+        x = torch.cat((condition, candidate), dim=1)
+        for conv, norm in zip(self.convs, self.norms, strict=False):
+            x = F.leaky_relu(norm(conv(x)), 0.2)
+        return cast(Tensor, self.convs[-1](x))
+
+
+def missing_rows(present: Tensor, names: list[str]) -> dict[str, Tensor]:
+    """Return modality -> int64 indices of the rows of `present` (B, M) that lack it, where some do."""
+    rows = {name: (~present[:, column]).nonzero().squeeze(1) for column, name in enumerate(names)}
+    return {name: index for name, index in rows.items() if index.numel()}
+
+
+def fill_rows(
+    images: Mapping[str, Tensor], rows: Mapping[str, Tensor], fakes: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the images with the named rows replaced; the given tensors stay as they are.
+
+    Args:
+        images: modality -> (B, C, H, W).
+        rows: modality -> (n,) int64, the rows to replace.
+        fakes: modality -> (n, C, H, W), what to put there.
+    """
+    return {
+        name: image.index_copy(0, rows[name], fakes[name].to(image.dtype)) if name in rows else image
+        for name, image in images.items()
+    }

@@ -11,22 +11,14 @@ import yaml
 from mmbench.cli import main
 
 _SHORT = [
-    "--set",
-    "training.steps=2",
-    "--set",
-    "training.window=64",
-    "--set",
-    "training.batch_size=2",
-    "--set",
-    "evaluation.window=64",
-    "--set",
-    "methods.modality_dropout.base_width=8",
-    "--split",
-    "small",
-    "--dataset-option",
-    "tile_size=128",
-    "--device",
-    "cpu",
+    *("--set", "training.steps=2"),
+    *("--set", "training.window=64"),
+    *("--set", "training.batch_size=2"),
+    *("--set", "evaluation.window=64"),
+    *("--set", "methods.modality_dropout.base_width=8"),
+    *("--split", "small"),
+    *("--dataset-option", "tile_size=128"),
+    *("--device", "cpu"),
 ]
 
 
@@ -104,8 +96,9 @@ def test_missing_vaihingen_is_code_4_with_the_way_to_get_it(call, tmp_path, monk
     code, _, err = call("run", "--methods", "gemmnet,shaspec", "--dataset", "vaihingen")
     assert code == 4
     assert err == (
-        f"error: dataset 'vaihingen' not found in {tmp_path / 'vaihingen'}: 33 tiles expected, 0 found. It must be "
-        "requested from ISPRS: see 'mmbench info vaihingen'. To try without data: --dataset synthetic\n"
+        f"error: dataset 'vaihingen' not found in {tmp_path / 'vaihingen'}: 33 tiles expected, 0 found. "
+        "It must be requested from ISPRS: see 'mmbench info vaihingen'. "
+        "To try without data: --dataset synthetic\n"
     )
 
 
@@ -191,7 +184,6 @@ def test_plan_says_missing_then_done_then_stale_and_why(call, tmp_path):
 
 def test_train_then_evaluate_scores_as_run_does(call, tmp_path):
     weights = tmp_path / "w.safetensors"
-    train = [a for a in _SHORT if a]
     code, out, err = call(
         "train",
         "modality_dropout",
@@ -199,7 +191,7 @@ def test_train_then_evaluate_scores_as_run_does(call, tmp_path):
         "synthetic",
         "-r",
         "smoke",
-        *train,
+        *_SHORT,
         "--out",
         weights,
         "--progress",

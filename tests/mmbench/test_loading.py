@@ -59,13 +59,13 @@ def test_another_seed_gives_other_crops(small_dataset, normalizer):
 def test_all_modalities_and_the_target_are_turned_alike(small_dataset, normalizer):
     """A crop must be a turned crop of the tile: the same turn explains every modality and the target."""
     images, target = RandomCrops(small_dataset, normalizer, window=128, count=1, seed=3)[0]
-    found = []
-    for tile_id in small_dataset.split.train:
-        whole = small_dataset.read(tile_id)
-        for quarter_turns in range(4):
-            for flip in (False, True):
-                if np.array_equal(turn(whole.target, quarter_turns, flip), target):
-                    found.append((whole, quarter_turns, flip))
+    found = [
+        (whole, quarter_turns, flip)
+        for whole in map(small_dataset.read, small_dataset.split.train)
+        for quarter_turns in range(4)
+        for flip in (False, True)
+        if np.array_equal(turn(whole.target, quarter_turns, flip), target)
+    ]
     assert found
     assert any(
         all(

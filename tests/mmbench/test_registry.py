@@ -34,7 +34,8 @@ class Dropped(Method):
         ))
 
     def loss(self, output, batch):
-        return {"ce": nn.functional.cross_entropy(output.logits, batch.target, ignore_index=self.ignore_index)}
+        logits, target = output.logits, batch.target
+        return {"ce": nn.functional.cross_entropy(logits, target, ignore_index=self.ignore_index)}
 '''
 
 _DATASET = '''

@@ -98,7 +98,7 @@ def _run_all(opened: Run, cells: list[Cell], rerun: bool, style: str) -> list[Re
 
 def _run_one(opened: Run, cell: Cell, shown: Display) -> Record:
     """Run a cell and say how it ended."""
-    from mmbench.cells import run_cell
+    from mmbench.execution import run_cell
 
     record = run_cell(opened, cell, shown.step)
     if record.status == "failed":

@@ -38,7 +38,8 @@ def train(
         choice, recipe, overrides, [method], device=device, results=out.parent, workers=workers
     )
     from mmbench import training
-    from mmbench.cells import Cell, build_method
+    from mmbench.cells import Cell
+    from mmbench.execution import build_method
     from mmbench.reporting.progress import display
     from mmbench.weights import save_weights
 

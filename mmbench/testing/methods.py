@@ -103,7 +103,7 @@ def check_training(method: Method) -> None:
     require(len(optimizers) >= 1, "configure_optimizers returned none, expected at least one")
     method.train()
     for scenario in whole_modality_scenarios(list(method.modalities)):
-        batch = _batch(method, scenario.rows(2, torch.device("cpu")))
+        batch = example_batch(method, scenario.rows(2, torch.device("cpu")))
         terms = method.training_step(batch)
         require(terms, "training_step returned no terms")
         for name, term in terms.items():
@@ -130,7 +130,7 @@ def check_training(method: Method) -> None:
 def _trains_without_complete(method: Method) -> bool:
     """Whether a training step works when the harness withholds the complete images."""
     rows = whole_modality_scenarios(list(method.modalities))[-1].rows(2, torch.device("cpu"))
-    batch = _batch(method, rows)
+    batch = example_batch(method, rows)
     return bool(method.training_step(Batch(batch.images, batch.present, batch.target, None)))
 
 
@@ -196,8 +196,13 @@ def _mixed_rows(method: Method, batch_size: int) -> Tensor:
     return torch.tensor([scenarios[i % len(scenarios)].present for i in range(batch_size)])
 
 
-def _batch(method: Method, present: Tensor) -> Batch:
-    """Return a batch as the harness makes it, a few pixels ignored."""
+def example_batch(method: Method, present: Tensor) -> Batch:
+    """Return a small seeded batch as the harness makes it, a few pixels ignored.
+
+    Args:
+        method: Its modalities, classes and sizes are kept to.
+        present: (B, M) bool.
+    """
     images = _images(method, len(present))
     side = _side(method)
     generator = torch.Generator().manual_seed(2)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmbench.cells import Cell, Run, check_options, identity, run_cell, state
+from mmbench.cells import Cell, Run, check_options, identity, state
 from mmbench.errors import DataError, InvalidRecipeError, ProtocolError
+from mmbench.execution import run_cell
 from mmbench.metrics import scores
 from mmbench.records import read_confusions, read_record, record_path
 
@@ -122,7 +123,7 @@ def test_an_option_that_a_method_does_not_have_is_named_before_anything_runs(sho
 
 
 def test_weights_come_back_as_the_method_they_were(short_run, tmp_path):
-    from mmbench.cells import build_method
+    from mmbench.execution import build_method
     from mmbench.weights import Header, load_weights, save_weights
 
     method = build_method(short_run, _CELL).eval()

@@ -1,0 +1,165 @@
+"""Running a cell: build, train, prove no-peek, score, and store a record whatever comes of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmbench import training
+from mmbench._version import __version__
+from mmbench.cells import Cell, Run, identity
+from mmbench.devices import environment
+from mmbench.errors import CellFailedError, DataError, ProtocolError
+from mmbench.evaluation import TEST_LABELS
+from mmbench.metrics import scores
+from mmbench.records import Record, fingerprint, read_record, write_record
+from mmbench.registry import entry, find
+from mmbench.transforms import random_generator
+from mmbench_baselines.method import Method
+
+_LOG = logging.getLogger("mmbench")
+
+Progress = Callable[[str, int, int, dict[str, float]], None]
+"""Called with (phase, done, in all, latest figures)."""
+
+
+def build_method(run: Run, cell: Cell) -> Method:
+    """Build a method with seeded weights on the run's device."""
+    torch.manual_seed(int(random_generator("torch", cell.seed).integers(2**63)))
+    method_class = find("method", cell.method)
+    options = run.recipe.methods.get(cell.method, {})
+    return method_class(
+        run.dataset.modalities, run.dataset.num_classes, ignore_index=run.dataset.ignore_index, **options
+    ).to(run.device)
+
+
+def run_cell(
+    run: Run, cell: Cell, progress: Progress | None = None, keep: Callable[[Method], None] | None = None
+) -> Record:
+    """Train and evaluate a cell and store its record, whatever comes of it.
+
+    Args:
+        run: What the cells share.
+        cell: To run.
+        progress: Told of every step and tile.
+        keep: Given the trained method, to save its weights.
+
+    Returns:
+        The stored record; status "failed" if the method failed or broke the protocol.
+
+    Raises:
+        DataError: If the data are at fault; every other cell would meet the same.
+    """
+    wanted = identity(run, cell)
+    record = _blank_record(run, cell, wanted)
+    began = time.perf_counter()
+    confusions: dict[str, NDArray[np.int64]] | None = None
+    with _log_to(run.results / f"{record.id}.log"):
+        _LOG.info("%s on %s, recipe %s: %s", cell, run.dataset_name, run.recipe.name, run.command)
+        try:
+            method = build_method(run, cell)
+            record.method["parameters"] = sum(p.numel() for p in method.parameters())
+            record.method["sees_hidden_in_training"] = method.sees_hidden_in_training
+            confusions = _train_and_score(run, cell, method, record, progress)
+            if keep is not None:
+                keep(method)
+            record.status = "done"
+        except DataError:
+            raise
+        # A method is a stranger's code: whatever it raises fails its cell and must not stop the others.
+        except Exception as error:  # noqa: BLE001
+            _LOG.error("failed:\n%s", traceback.format_exc())
+            kind = "protocol" if isinstance(error, ProtocolError) else "method"
+            message = " ".join(str(error).split())
+            if not isinstance(error, ProtocolError | CellFailedError):
+                message = f"{type(error).__name__}: {message}"
+            record.error = {"kind": kind, "message": message}
+            confusions = None
+        record.provenance["seconds"] = round(time.perf_counter() - began, 1)
+        path = write_record(run.results, record, confusions)
+        _LOG.info("%s after %.1f s", record.status, record.provenance["seconds"])
+    return read_record(path)
+
+
+def _blank_record(run: Run, cell: Cell, wanted: dict[str, Any]) -> Record:
+    """Return the record of a cell before anything has happened."""
+    method_class = find("method", cell.method)
+    return Record(
+        id=fingerprint(wanted),
+        status="failed",
+        identity=wanted,
+        recipe_name=run.recipe.name,
+        ranked=run.recipe.ranked,
+        method={
+            "title": method_class.title,
+            "origin": entry("method", cell.method).origin,
+            "set_options": dict(run.recipe.methods.get(cell.method, {})),
+        },
+        classes=list(run.dataset.classes),
+        scored_classes=list(run.dataset.scored_classes),
+        tiles=list(run.dataset.split.test),
+        environment=environment(run.device),
+        provenance={
+            "mmbench": __version__,
+            "command": run.command,
+            "split": run.dataset.split_name,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+
+
+def _train_and_score(
+    run: Run, cell: Cell, method: Method, record: Record, progress: Progress | None
+) -> dict[str, NDArray[np.int64]]:
+    """Train, prove no-peek, score every scenario; fill the record."""
+
+    def tell(phase: str) -> Callable[[int, int, dict[str, float]], None] | None:
+        return None if progress is None else partial(progress, phase)
+
+    result = training.train(
+        method,
+        run.dataset,
+        run.normalizer,
+        run.recipe.training,
+        seed=cell.seed,
+        evaluator=run.evaluator,
+        workers=run.workers,
+        progress=tell("train"),
+    )
+    record.training = asdict(result) | {"seconds": round(result.seconds, 1)}
+    record.no_peek = run.evaluator.check_no_peek(cell.method, method)
+    confusions = run.evaluator.confusions(method, "test", TEST_LABELS, tell("test"))
+    record.scenarios = {
+        name: asdict(scores(matrices.sum(0), run.dataset.scored_classes))
+        for name, matrices in confusions.items()
+    }
+    return confusions
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """Write the library's log to a file while a cell runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = _LOG.level
+    _LOG.addHandler(handler)
+    _LOG.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _LOG.setLevel(level)
+        _LOG.removeHandler(handler)
+        handler.close()

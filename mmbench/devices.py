@@ -45,7 +45,11 @@ def resolve_precision(device: torch.device, precision: str) -> str:
     """Return "float32" or "bfloat16": what "auto" means on a device."""
     if precision != "auto":
         return precision
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return (
+        "bfloat16"
+        if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        else "float32"
+    )
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

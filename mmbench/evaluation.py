@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mmbench.datasets._dataset import Dataset, Labels, Role
 from mmbench.devices import autocast
+from mmbench.errors import CellFailedError, DataError
 from mmbench.loading import read_window, stack
 from mmbench.metrics import Confusion, confusion_matrix, scores
 from mmbench.recipe import EvaluationRecipe
@@ -63,10 +64,20 @@ class Evaluator:
         return result
 
     def validation_miou(self, method: Method) -> float:
-        """Return the mean mIoU over the scenarios on the validation tiles, full labels."""
+        """Return the mean mIoU over the scenarios on the validation tiles, full labels.
+
+        Raises:
+            DataError: If no scored class occurs on them.
+        """
         confusions = self.confusions(method, "val", "full")
         values = [scores(c.sum(0), self.dataset.scored_classes).miou for c in confusions.values()]
-        return float(np.mean([v for v in values if v is not None]))
+        defined = [value for value in values if value is not None]
+        if not defined:
+            raise DataError(
+                f"validation tiles {', '.join(self.dataset.split.val)} show no scored class; "
+                "choose others, or none (then the last checkpoint is used)"
+            )
+        return float(np.mean(defined))
 
     def check_no_peek(self, name: str, method: Method) -> list[str]:
         """Prove on a batch of test windows that the method does not look at hidden content.
@@ -99,8 +110,13 @@ class Evaluator:
             ).to(self.device)
             present = scenario.rows(len(part), self.device)
             with autocast(self.device, self.precision):
-                logits = method(hide(batch.images, present), present).logits
-            for window, probabilities in zip(part, logits.float().softmax(1).cpu(), strict=True):
+                logits = method(hide(batch.images, present), present).logits.float()
+            if not bool(logits.isfinite().all()):
+                raise CellFailedError(
+                    f"logits are not finite on tile {tile_id}, scenario {scenario.name!r}; "
+                    "lower the learning rate or set training.gradient_clip"
+                )
+            for window, probabilities in zip(part, logits.softmax(1).cpu(), strict=True):
                 stitcher.add(window, probabilities)
         target = self.dataset.read(tile_id, labels=labels).target
         return confusion_matrix(

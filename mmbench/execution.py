@@ -24,7 +24,7 @@ from mmbench.devices import environment
 from mmbench.errors import CellFailedError, DataError, ProtocolError
 from mmbench.evaluation import TEST_LABELS
 from mmbench.metrics import scores
-from mmbench.records import Record, fingerprint, read_record, write_record
+from mmbench.records import Record, fingerprint, read_record, record_path, write_record
 from mmbench.registry import entry, find
 from mmbench.transforms import random_generator
 from mmbench_baselines.method import Method
@@ -45,19 +45,17 @@ def build_method(run: Run, cell: Cell) -> Method:
     ).to(run.device)
 
 
-def run_cell(
-    run: Run, cell: Cell, progress: Progress | None = None, keep: Callable[[Method], None] | None = None
-) -> Record:
+def run_cell(run: Run, cell: Cell, progress: Progress | None = None) -> Record:
     """Train and evaluate a cell and store its record, whatever comes of it.
 
     Args:
         run: What the cells share.
         cell: To run.
         progress: Told of every step and tile.
-        keep: Given the trained method, to save its weights.
 
     Returns:
-        The stored record; status "failed" if the method failed or broke the protocol.
+        The record, which is stored; its status is "failed" if the method failed or broke the protocol. A
+        failure does not take the place of a finished record of the same cell.
 
     Raises:
         DataError: If the data are at fault; every other cell would meet the same.
@@ -73,10 +71,9 @@ def run_cell(
             record.method["parameters"] = sum(p.numel() for p in method.parameters())
             record.method["sees_hidden_in_training"] = method.sees_hidden_in_training
             confusions = _train_and_score(run, cell, method, record, progress)
-            if keep is not None:
-                keep(method)
             record.status = "done"
         except DataError:
+            _LOG.error("stopped by the data:\n%s", traceback.format_exc())
             raise
         # A method is a stranger's code: whatever it raises fails its cell and must not stop the others.
         except Exception as error:  # noqa: BLE001
@@ -88,9 +85,17 @@ def run_cell(
             record.error = {"kind": kind, "message": message}
             confusions = None
         record.provenance["seconds"] = round(time.perf_counter() - began, 1)
-        path = write_record(run.results, record, confusions)
         _LOG.info("%s after %.1f s", record.status, record.provenance["seconds"])
-    return read_record(path)
+        if record.status == "failed" and _is_finished(run.results, record.id):
+            _LOG.error("the finished record of this cell is kept, this failure is not stored")
+            return record
+        return read_record(write_record(run.results, record, confusions))
+
+
+def _is_finished(results: Path, record_id: str) -> bool:
+    """Whether a finished record stands under this id."""
+    path = record_path(results, record_id)
+    return path.is_file() and read_record(path).status == "done"
 
 
 def _blank_record(run: Run, cell: Cell, wanted: dict[str, Any]) -> Record:

@@ -33,6 +33,7 @@ _HERE = Path(__file__).parent
 _LOOP = (
     "devices.py",
     "evaluation.py",
+    "execution.py",
     "loading.py",
     "metrics.py",
     "scenarios/*.py",

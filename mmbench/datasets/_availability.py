@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmbench.datasets._dataset import Role, Split, read_split_file
 from mmbench.datasets._folders import FolderIndex, Source, plain_id
-from mmbench.errors import DataError, InvalidRecipeError
+from mmbench.errors import DataError, InvalidRecipeError, UnknownNameError
 
 Bands = tuple[tuple[str, int], ...]
 """The (source, channel) of each channel of a modality."""
@@ -28,7 +27,8 @@ def choose_split(
         dropped: Tiles with wrong labels: left out of a named split, refused in a file.
 
     Raises:
-        InvalidRecipeError: If the name is unknown, or the file is wrong or holds a tile that it may not.
+        UnknownNameError: If there is no split of that name.
+        InvalidRecipeError: If the file is wrong or holds a tile that it may not.
     """
     default = next(iter(splits))
     if split is None:
@@ -38,11 +38,7 @@ def choose_split(
         return split, Split(*(tuple(tile for tile in tiles if tile not in dropped) for tiles in roles))
     path = Path(split)
     if isinstance(split, str) and not path.suffix:
-        near = difflib.get_close_matches(split, splits, n=1)
-        guess = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(splits)}."
-        raise InvalidRecipeError(
-            f"dataset {name!r}: unknown split {split!r}. {guess} A split file's name ends in .yaml or .json"
-        )
+        raise UnknownNameError("split", split, splits, hint="or give a file with --split-file")
     given = read_split_file(path)
     try:
         chosen = Split(*(tuple(map(plain_id, given.role(role))) for role in _ROLES))

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from mmbench.datasets._city import GENERATOR_VERSION, make_tile
 from mmbench.datasets._dataset import Dataset, Labels, Role, Sample, Split, Window, read_split_file
-from mmbench.errors import DataError, InvalidRecipeError
+from mmbench.errors import DataError, InvalidRecipeError, UnknownNameError
 
 Optical = Literal["irrg", "rgb"]
 
 _CHANNELS: dict[str, list[int]] = {"irrg": [0, 1, 2], "rgb": [1, 2, 3]}
-_TILE_ID = re.compile(r"(train|val|test)_(\d{2,6})")
+_TILE_ID = re.compile(r"(train|val|test)_(\d\d|[1-9]\d{2,5})")
+"""One spelling a tile: test_07 and test_007 would be the same pixels under two names."""
 _EROSION_RADIUS = 3
 _CACHED_TILES = 32
 
@@ -169,12 +170,10 @@ def _resolve_split(split: str | Path | None, named: Mapping[str, Split]) -> tupl
                 f"split file {split}: unknown tiles {', '.join(wrong)}; "
                 "expected ids such as train_00, val_12, test_07"
             )
-        return split.stem, tiles
+        return split.name, tiles
     name = next(iter(named)) if split is None else split
     if name not in named:
-        raise InvalidRecipeError(
-            f"synthetic: unknown split {name!r}; expected one of {', '.join(named)}, or a split file"
-        )
+        raise UnknownNameError("split", name, named, hint="or give a file with --split-file")
     return name, named[name]
 
 

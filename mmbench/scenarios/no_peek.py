@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mmbench.errors import ProtocolError
+from mmbench.errors import CellFailedError, ProtocolError
 from mmbench.scenarios.scenario import Scenario, hide
 from mmbench_baselines.method import Method, Output
 
@@ -34,7 +34,13 @@ def check_no_peek(
 
     Raises:
         ProtocolError: Naming the scenario and what depended on hidden content.
+        CellFailedError: If the logits are not finite: then nothing can be compared.
     """
+    # Noise, not another constant: a method that normalises an input sees all constants alike.
+    generator = torch.Generator().manual_seed(0)
+    noise = {
+        key: (torch.rand(image.shape, generator=generator) * 2 - 1).to(image) for key, image in images.items()
+    }
     missing = [scenario for scenario in scenarios if not all(scenario.present)]
     device = next(iter(images.values())).device
     batch_size = len(next(iter(images.values())))
@@ -47,18 +53,23 @@ def check_no_peek(
     for case, present in cases.items():
         for training in (False, True):
             subject.train(training)
-            _check_contents(name, subject, images, present, f"scenario {case!r}")
-        _check_gradient(name, subject, images, present, f"scenario {case!r}")
+            _check_contents(name, subject, images, noise, present, f"scenario {case!r}")
+        _check_gradient(name, subject, hide(images, present, noise), present, f"scenario {case!r}")
     return list(cases)
 
 
 def _check_contents(
-    name: str, method: Method, images: Mapping[str, Tensor], present: Tensor, where: str
+    name: str,
+    method: Method,
+    images: Mapping[str, Tensor],
+    noise: Mapping[str, Tensor],
+    present: Tensor,
+    where: str,
 ) -> None:
-    """Compare the logits under two contents of the absent slots."""
+    """Compare the logits under two contents of the absent slots: the training mean, and noise."""
     logits = []
     with torch.no_grad():
-        for fill in (0.0, 0.75):
+        for fill in (None, noise):
             with _fixed_randomness(present.device):
                 logits.append(_logits(name, method, method(hide(images, present, fill), present), images))
     if not torch.equal(*logits):
@@ -74,12 +85,12 @@ def _check_gradient(
     name: str, method: Method, images: Mapping[str, Tensor], present: Tensor, where: str
 ) -> None:
     """Require a zero gradient of the training logits to the absent slots."""
-    hidden = {key: image.detach().clone().requires_grad_() for key, image in hide(images, present).items()}
+    leaves = {key: image.detach().clone().requires_grad_() for key, image in images.items()}
     with _fixed_randomness(present.device):
-        logits = _logits(name, method, method(hidden, present), images)
+        logits = _logits(name, method, method(leaves, present), images)
         weights = torch.randn_like(logits)
-    gradients = torch.autograd.grad((logits * weights).sum(), list(hidden.values()), allow_unused=True)
-    for column, (key, gradient) in enumerate(zip(hidden, gradients, strict=True)):
+    gradients = torch.autograd.grad((logits * weights).sum(), list(leaves.values()), allow_unused=True)
+    for column, (key, gradient) in enumerate(zip(leaves, gradients, strict=True)):
         if gradient is not None and bool(gradient[~present[:, column]].any()):
             raise ProtocolError(
                 f"method {name!r} looks at hidden content: in {where}, training mode, its logits have a "
@@ -96,11 +107,15 @@ def _fixed_randomness(device: torch.device) -> Iterator[None]:
 
 
 def _logits(name: str, method: Method, output: Output, images: Mapping[str, Tensor]) -> Tensor:
-    """Return the logits after checking their shape."""
+    """Return the logits after checking their shape and that they are finite."""
     first = next(iter(images.values()))
     expected = (first.shape[0], method.num_classes, *first.shape[-2:])
     if tuple(output.logits.shape) != expected:
         raise ProtocolError(
             f"method {name!r} returned logits of shape {tuple(output.logits.shape)}, expected {expected}"
+        )
+    if not bool(output.logits.isfinite().all()):
+        raise CellFailedError(
+            f"method {name!r} returned logits that are not finite; did its training diverge?"
         )
     return output.logits

@@ -66,18 +66,20 @@ def draw_patterns(
     return torch.tensor([patterns[int(i)] for i in drawn])
 
 
-def hide(images: Mapping[str, Tensor], present: Tensor, fill: float = 0.0) -> dict[str, Tensor]:
+def hide(
+    images: Mapping[str, Tensor], present: Tensor, fill: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """Overwrite the absent slots; the only function of mmbench that hides a modality.
 
     Args:
         images: modality -> (B, C, H, W).
         present: (B, M) bool, columns in the order of `images`.
-        fill: What stands in an absent slot; 0 is the training mean.
+        fill: What stands in the absent slots, shaped like the images; None is 0, the training mean.
 
     Returns:
         New tensors; the given ones are not written.
     """
     return {
-        name: torch.where(present[:, column, None, None, None], image, fill)
+        name: torch.where(present[:, column, None, None, None], image, 0.0 if fill is None else fill[name])
         for column, (name, image) in enumerate(images.items())
     }

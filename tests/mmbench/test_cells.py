@@ -104,6 +104,19 @@ def test_a_method_that_peeks_fails_as_a_broken_protocol(short_run, monkeypatch):
     assert record.scenarios == {}
 
 
+def test_a_rerun_that_fails_keeps_the_finished_record(short_run, monkeypatch):
+    from mmbench_baselines.modality_dropout import ModalityDropout
+
+    done = run_cell(short_run, _CELL)
+
+    def explode(self, images, present):
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(ModalityDropout, "forward", explode)
+    assert run_cell(short_run, _CELL).status == "failed"
+    assert read_record(record_path(short_run.results, done.id)) == done
+
+
 def test_faulty_data_stop_the_run_instead_of_failing_cell_after_cell(short_run, monkeypatch):
     def truncated(*arguments, **keywords):
         raise DataError("tile t: truncated")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmbench.errors import CellFailedError, DataError
 from mmbench.evaluation import TEST_LABELS, Evaluator
 from mmbench.recipe import EvaluationRecipe
 from mmbench_baselines.method import Method, Output
@@ -83,3 +84,19 @@ def test_scores_are_of_the_summed_matrix_not_a_mean_over_tiles(small_dataset, no
     matrices = _evaluator(small_dataset, normalizer).confusions(oracle, "val", "full")
     expected = np.mean([scores(m.sum(0), small_dataset.scored_classes).miou for m in matrices.values()])
     assert _evaluator(small_dataset, normalizer).validation_miou(oracle) == pytest.approx(expected)
+
+
+def test_validation_tiles_without_a_scored_class_are_an_error(small_dataset, normalizer, oracle, monkeypatch):
+    monkeypatch.setattr(type(small_dataset), "scored_classes", ())
+    with pytest.raises(DataError, match="show no scored class"):
+        _evaluator(small_dataset, normalizer).validation_miou(oracle)
+
+
+def test_logits_that_are_not_finite_fail_the_cell_instead_of_scoring_it(
+    small_dataset, normalizer, oracle, monkeypatch
+):
+    monkeypatch.setattr(
+        oracle, "forward", lambda images, present: Output(images["irrg"].repeat(1, 2, 1, 1) * float("inf"))
+    )
+    with pytest.raises(CellFailedError, match="logits are not finite on tile"):
+        _evaluator(small_dataset, normalizer).confusions(oracle, "test", TEST_LABELS)

@@ -10,7 +10,7 @@ from mmbench.datasets._folders import data_root, plain_id
 from mmbench.datasets._synthesis import write_isprs_folder
 from mmbench.datasets.potsdam import Potsdam
 from mmbench.datasets.vaihingen import Vaihingen
-from mmbench.errors import DataError, InvalidRecipeError
+from mmbench.errors import DataError, InvalidRecipeError, UnknownNameError
 
 TILES = {"potsdam": ("2_10", "6_9", "2_13"), "vaihingen": ("1", "30", "2")}
 DATASETS = {"potsdam": Potsdam, "vaihingen": Vaihingen}
@@ -246,7 +246,7 @@ def test_unknown_options_are_refused_with_those_that_exist(tmp_path):
     assert caught.value.exit_code == 2
     with pytest.raises(InvalidRecipeError, match="height is 'irrg'; expected 'ndsm' or 'dsm'"):
         Potsdam(root=tmp_path, height="irrg")
-    with pytest.raises(InvalidRecipeError, match=r"unknown split 'offical'\. Did you mean 'official'\?"):
+    with pytest.raises(UnknownNameError, match=r"unknown split 'offical'\. Did you mean 'official'\?"):
         Potsdam(root=tmp_path, split="offical")
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmbench.errors import ProtocolError
+from mmbench.errors import CellFailedError, ProtocolError
 from mmbench.scenarios.no_peek import check_no_peek
 from mmbench.scenarios.scenario import whole_modality_scenarios
 from mmbench_baselines.method import Method, Output
@@ -59,6 +59,14 @@ class _LooksWithoutAGradient(_Honest):
         return super().features(images, present) + images["ndsm"].detach().mean((1, 2, 3), keepdim=True)
 
 
+class _NormalisesWhatIsHidden(_Honest):
+    """Sees nothing in a constant, whatever its value; sees any real image."""
+
+    def features(self, images, present):
+        image = images["ndsm"].detach()
+        return super().features(images, present) + (image - image.mean((2, 3), keepdim=True)).sign()
+
+
 class _GradientOnly(_Honest):
     """Its values do not move, but training would pull on the hidden content."""
 
@@ -85,6 +93,7 @@ def test_an_honest_method_passes_in_every_scenario_and_a_mixed_batch():
         (_LooksAtABatchStatistic, "evaluation mode"),
         (_LooksInTrainingOnly, "training mode"),
         (_LooksWithoutAGradient, "evaluation mode"),
+        (_NormalisesWhatIsHidden, "evaluation mode"),
         (_GradientOnly, "gradient"),
     ],
 )
@@ -121,6 +130,15 @@ def test_the_proof_leaves_the_method_and_the_random_state_as_they_were():
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
     assert method.training
+
+
+def test_logits_that_are_not_finite_are_a_failure_and_no_conviction():
+    class Diverged(_Honest):
+        def forward(self, images, present):
+            return Output(self.features(images, present) * float("nan"))
+
+    with pytest.raises(CellFailedError, match="not finite; did its training diverge"):
+        _check(Diverged)
 
 
 def test_logits_of_a_wrong_shape_break_the_protocol():

@@ -18,7 +18,7 @@ from mmbench.datasets._city.optical import Sun, cast_shadow
 from mmbench.datasets._city.plan import Tree
 from mmbench.datasets._dataset import Window
 from mmbench.datasets.synthetic import Synthetic
-from mmbench.errors import DataError, InvalidRecipeError
+from mmbench.errors import DataError, InvalidRecipeError, UnknownNameError
 
 _DIGEST = """
 import hashlib, sys
@@ -220,7 +220,6 @@ def test_rgb_shares_red_and_green_with_irrg():
         ({"optical": "nir"}, "'nir'"),
         ({"seed": -1}, "-1"),
         ({"tile_size": 8}, "8"),
-        ({"split": "big"}, "unknown split 'big'; expected one of standard, small"),
     ],
 )
 def test_a_wrong_option_is_an_error_that_names_it(options, named):
@@ -228,11 +227,23 @@ def test_a_wrong_option_is_an_error_that_names_it(options, named):
         Synthetic(**options)
 
 
+def test_an_unknown_split_suggests_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"unknown split 'smal'\. Did you mean 'small'\?"):
+        Synthetic(split="smal")
+
+
+def test_a_tile_has_one_spelling_so_it_cannot_be_in_train_and_test(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("train: [train_00]\ntest: [train_000]\n")
+    with pytest.raises(InvalidRecipeError, match="unknown tiles train_000"):
+        Synthetic(split=path)
+
+
 def test_a_split_file_may_name_any_numbered_tile(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("train: [train_40, val_07]\ntest: [test_123]\n")
     town = Synthetic(split=path, tile_size=64)
-    assert town.split_name == "mine"
+    assert town.split_name == "mine.yaml"
     assert town.split.val == ()
     assert town.size("test_123") == town.read("test_123").target.shape == (64, 64)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from mmbench.datasets._dataset import Dataset
+from mmbench.datasets._dataset import Dataset, Labels, Role
 from mmbench.devices import resolve_precision
 from mmbench.errors import InvalidRecipeError
 from mmbench.evaluation import TEST_LABELS, Evaluator
@@ -59,6 +59,17 @@ class Run:
         """Statistics of the training tiles, computed once a run."""
         return fit_normalizer(self.dataset)
 
+    def check_tiles(self) -> None:
+        """Read every validation and test tile once: what is wrong with them must show before training.
+
+        Raises:
+            DataError: Naming the file and what is wrong with it.
+        """
+        roles: tuple[tuple[Role, Labels], ...] = (("val", "full"), ("test", TEST_LABELS))
+        for role, labels in roles:
+            for tile_id in self.dataset.split.role(role):
+                self.dataset.read(tile_id, labels=labels)
+
     @cached_property
     def evaluator(self) -> Evaluator:
         """Scores methods on the dataset."""
@@ -95,23 +106,41 @@ class State:
     reason: str = ""
 
 
-def check_options(recipe: Recipe, methods: list[str]) -> None:
-    """Refuse options that a method does not have.
+def check_options(recipe: Recipe, methods: list[str], dataset: Dataset) -> None:
+    """Refuse, before anything is trained, options and windows that a method cannot take.
 
     Raises:
         UnknownNameError: If a method is unknown, in the run or in the recipe.
-        InvalidRecipeError: Naming the option and those there are.
+        InvalidRecipeError: Naming the option or the window, and what the method takes.
     """
     for name in dict.fromkeys([*methods, *recipe.methods]):
         entry("method", name)
     for name in methods:
-        known = option_defaults(find("method", name))
-        for option in recipe.methods.get(name, {}):
+        method_class, options = find("method", name), recipe.methods.get(name, {})
+        known = option_defaults(method_class)
+        for option in options:
             if option not in known:
                 raise InvalidRecipeError(
                     f"recipe {recipe.name}: method {name!r} has no option {option!r}; "
                     f"it has: {', '.join(known)}"
                 )
+        for key, side in (("training", recipe.training.window), ("evaluation", recipe.evaluation.window)):
+            if side < method_class.size_minimum or side % method_class.size_multiple:
+                raise InvalidRecipeError(
+                    f"recipe {recipe.name}: {key}.window is {side}; method {name!r} takes multiples of "
+                    f"{method_class.size_multiple} from {method_class.size_minimum}"
+                )
+        if options:
+            _try_options(recipe, name, dataset)
+
+
+def _try_options(recipe: Recipe, name: str, dataset: Dataset) -> None:
+    """Build a method without memory, to learn whether it accepts the values of its options."""
+    try:
+        with torch.device("meta"):
+            find("method", name)(dataset.modalities, dataset.num_classes, **recipe.methods[name])
+    except (TypeError, ValueError) as error:
+        raise InvalidRecipeError(f"recipe {recipe.name}: methods.{name}: {error}") from error
 
 
 def option_defaults(method_class: type[Method]) -> dict[str, Any]:
@@ -161,6 +190,8 @@ def state(run: Run, cell: Cell, stored: list[Record] | None = None) -> State:
     path = record_path(run.results, fingerprint(wanted))
     if path.is_file():
         record = read_record(path)
+        if record.status == "done" and not path.with_suffix(".safetensors").is_file():
+            return State("missing", "its confusion matrices are gone")
         if record.status == "done":
             return State("done")
         return State("failed", (record.error or {}).get("message", ""))

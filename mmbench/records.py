@@ -10,6 +10,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -30,6 +31,7 @@ from mmbench.registry import Entry
 
 PROTOCOL_VERSION = 1
 _HERE = Path(__file__).parent
+_ID = re.compile("[0-9a-f]{16}")
 _LOOP = (
     "devices.py",
     "evaluation.py",
@@ -52,7 +54,7 @@ class Record(BaseModel):
         identity: Everything that can change the scores; see `cells.identity`.
         recipe_name: The recipe's name, for people.
         ranked: Whether the recipe is the ranked one.
-        method: Facts for people: title, parameters, what training sees, deviations.
+        method: Facts for people: title, origin, set options, parameters, what training sees.
         scenarios: In the order of the matrices, scenario -> scores, of the summed matrix.
         tiles: Test tiles, in the order of the matrices.
         training: Budget spent, learning curve, validation, checkpoint.
@@ -199,8 +201,8 @@ def read_record(path: Path) -> Record:
 
 
 def read_records(results: Path) -> list[Record]:
-    """Read every record of a folder, in the order of their ids."""
-    return [read_record(path) for path in sorted(results.glob("*.json"))]
+    """Read every record of a folder, in the order of their ids; other files are left alone."""
+    return [read_record(path) for path in sorted(results.glob("*.json")) if _ID.fullmatch(path.stem)]
 
 
 def read_confusions(results: Path, record: Record) -> dict[str, NDArray[np.int64]]:

@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import logging
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -74,7 +75,11 @@ def entries(kind: Kind) -> dict[str, Entry]:
             if _literal_title(file) is not None:
                 found[name] = Entry(name, f"{package}.{name}", file, "mmbench")
     for point in importlib.metadata.entry_points(group=f"mmbench.{kind}s"):
-        plugin = importlib.util.find_spec(point.module)
+        try:
+            plugin = importlib.util.find_spec(point.module)
+        except ModuleNotFoundError:  # an entry point outlives its module when a distribution is half removed
+            logging.getLogger("mmbench").warning("plug-in %s: no module %s", point.name, point.module)
+            continue
         if plugin is not None and plugin.origin is not None and point.name not in found:
             origin = point.dist.name if point.dist is not None else point.module
             found[point.name] = Entry(point.name, point.module, Path(plugin.origin), origin)
@@ -120,7 +125,7 @@ def find(kind: Kind, name: str) -> type[Any]:
 @cache
 def _literal_title(file: Path) -> str | None:
     """Return the first class-level `title = "…"` of a source file, or None."""
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+    for node in ast.parse(file.read_text(encoding="utf-8"), filename=str(file)).body:
         if not isinstance(node, ast.ClassDef):
             continue
         for statement in node.body:

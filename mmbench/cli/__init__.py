@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
-import click
 import typer
 
 from mmbench._version import __version__
@@ -19,7 +18,7 @@ from mmbench.cli import data, evaluate, info, listing, plan, report, run, train
 from mmbench.errors import MMBenchError
 
 _INTERRUPTED = 130
-_KEPT = "interrupted; finished cells are kept, run the same command to go on"
+_KEPT = "interrupted; finished cells are kept: run the same command to go on"
 
 app = typer.Typer(
     name="mmbench",
@@ -71,8 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = app(arguments, prog_name="mmbench", standalone_mode=False)
     except MMBenchError as error:
         return _fail(str(error), error.exit_code, debug)
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _fail(_KEPT, _INTERRUPTED, debug)
+    except OSError as error:
+        words = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        return _fail(f"the system refused a file: {words}. Check the path, its rights and the disk", 7, debug)
     except Exception as error:  # noqa: BLE001  (the last place to turn an error into a line and a code)
         if _is_usage_error(error):
             return _fail(error.format_message(), error.exit_code, debug)  # type: ignore[attr-defined]

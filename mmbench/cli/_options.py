@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -74,7 +75,10 @@ def dataset_keywords(choice: DatasetChoice) -> dict[str, Any]:
         key, separator, value = item.partition("=")
         if not separator:
             raise InvalidRecipeError(f"--dataset-option {item!r}: expected key=value, as in seed=1")
-        keywords[key] = yaml.safe_load(value)
+        try:
+            keywords[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InvalidRecipeError(f"--dataset-option {item!r}: the value is not YAML") from error
     named = {
         "split": choice.split if choice.split_file is None else choice.split_file,
         "optical": choice.optical,
@@ -94,7 +98,12 @@ def open_dataset(choice: DatasetChoice) -> Dataset:
     """Open the dataset that the command line names."""
     from mmbench.registry import find
 
-    return find("dataset", choice.name)(**dataset_keywords(choice), root=choice.root)
+    keywords = dataset_keywords(choice)
+    try:
+        return find("dataset", choice.name)(**keywords, root=choice.root)
+    except (TypeError, ValueError) as error:
+        words = ", ".join(f"{key}={value!r}" for key, value in keywords.items())
+        raise InvalidRecipeError(f"dataset {choice.name!r} with {words}: {error}") from error
 
 
 def open_run(
@@ -113,6 +122,7 @@ def open_run(
     for name in methods:
         entry("method", name)
     entry("dataset", choice.name)
+    check_device_name(device)
     from mmbench.recipe import load_recipe
 
     recipe = load_recipe(recipe_name, overrides or [])
@@ -120,7 +130,8 @@ def open_run(
     from mmbench.cells import Run, check_options
     from mmbench.devices import resolve_device
 
-    check_options(recipe, methods)
+    check_options(recipe, methods, dataset)
+    results.mkdir(parents=True, exist_ok=True)
     return Run(
         dataset_name=choice.name,
         dataset=dataset,
@@ -130,6 +141,16 @@ def open_run(
         workers=workers,
         command=shlex.join(["mmbench", *sys.argv[1:]]),
     )
+
+
+def check_device_name(name: str) -> None:
+    """Refuse what is no device's name; whether the device is there is found out later.
+
+    Raises:
+        InvalidRecipeError: Naming the forms there are.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise InvalidRecipeError(f"--device {name!r}: expected auto, cpu, cuda, cuda:N or mps")
 
 
 def parse_methods(text: str) -> list[str]:

@@ -36,7 +36,9 @@ def evaluate(
     keywords: dict[str, Any] = header.dataset_options if name == header.dataset else {}
     given = options.DatasetChoice(name, root, split, split_file, None, None, None)
     opened = find("dataset", name)(**_revived(keywords | options.dataset_keywords(given)), root=root)
-    if opened.modalities != header.modalities or opened.num_classes != header.num_classes:
+    if list(opened.modalities.items()) != list(header.modalities.items()) or (
+        opened.num_classes != header.num_classes
+    ):
         raise DataError(
             f"dataset {name!r} has modalities {opened.modalities} and {opened.num_classes} classes; "
             f"{weights} was trained on {header.modalities} and {header.num_classes} classes"
@@ -44,10 +46,11 @@ def evaluate(
     place = resolve_device(device)
     precision = resolve_precision(place, header.recipe.training.precision)
     evaluator = Evaluator(opened, header.normalizer, header.recipe.evaluation, place, precision)
+    evaluator.check_no_peek(header.method, method.to(place))
     with display(progress) as shown:  # type: ignore[arg-type]
         shown.cell(1, 1, f"{header.method} seed {header.seed}")
         confusions = evaluator.confusions(
-            method.to(place), "test", TEST_LABELS, lambda *figures: shown.step("test", *figures)
+            method, "test", TEST_LABELS, lambda *figures: shown.step("test", *figures)
         )
         shown.result(f"{len(opened.split.test)} tiles scored")
     _print_scores(header.method, confusions, opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated
 
 import typer
@@ -48,6 +49,12 @@ def _show_dataset(name: str) -> None:
     for split, tiles in dataset.splits.items():
         counts = ", ".join(f"{len(tiles.role(role))} {role}" for role in ("train", "val", "test"))
         typer.echo(f"split    {split}: {counts} tiles")
+    known = [
+        f"{p.name} = {p.default!r}"
+        for p in inspect.signature(dataset).parameters.values()
+        if p.name not in ("root", "split")
+    ]
+    typer.echo(f"\noptions (--dataset-option, or --optical and --height)\n{_bullets(known)}")
     if dataset.request:
         typer.echo(f"\n{dataset.request}")
 

@@ -83,11 +83,14 @@ def _run_all(opened: Run, cells: list[Cell], rerun: bool, style: str) -> list[Re
     from mmbench.reporting.progress import display
 
     stored = read_records(opened.results)
+    todo = [cell for cell in cells if rerun or state(opened, cell, stored).kind != "done"]
+    if todo:
+        opened.check_tiles()
     records = []
     with display(style) as shown:  # type: ignore[arg-type]
         for number, cell in enumerate(cells, 1):
             shown.cell(number, len(cells), str(cell))
-            if not rerun and state(opened, cell, stored).kind == "done":
+            if cell not in todo:
                 path = record_path(opened.results, fingerprint(identity(opened, cell)))
                 records.append(read_record(path))
                 shown.result(f"already done, record {path.stem}")

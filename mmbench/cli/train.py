@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmbench.cli import _options as options
+from mmbench.errors import InvalidRecipeError
 
 if TYPE_CHECKING:
     from mmbench.cells import Cell, Run
@@ -37,6 +38,9 @@ def train(
     opened = options.open_run(
         choice, recipe, overrides, [method], device=device, results=out.parent, workers=workers
     )
+    if out.is_dir():
+        raise InvalidRecipeError(f"--out {out}: is a folder, expected the name of a file to write")
+    opened.check_tiles()
     from mmbench import training
     from mmbench.cells import Cell
     from mmbench.execution import build_method

@@ -6,6 +6,7 @@ Axes: C channel, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -21,6 +22,7 @@ from mmbench.datasets._availability import (
     require_files,
 )
 from mmbench.datasets._dataset import Dataset, Labels, Sample, Window
+from mmbench.datasets._digest import sample_digest
 from mmbench.datasets._folders import FolderIndex, Source, data_root
 from mmbench.datasets._ground import Ground, GroundParameters, estimate_ground
 from mmbench.datasets._labels import UNKNOWN, Colour, decode_colours, describe_unknown, unknown_colours
@@ -96,13 +98,14 @@ class IsprsDataset(Dataset):
         # Training reads full labels, the test score eroded ones.
         needed = {tile: (*images, "eroded" if tile in self.split.test else "full") for tile in self.tiles}
         require_files(self.name, self.root, self._index, self.sources, needed)
+        self._needed = needed
         self._rasters = RasterReader()
         self._ground_parameters = GroundParameters()
         self._grounds: dict[str, Ground | None] = {}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Options, the sources in use, the ground estimate and the reader's version."""
+        """Options, the sources in use, a digest of their files, the ground estimate, the reader's version."""
         return {
             "dataset": self.name,
             "reader": READER_VERSION,
@@ -111,7 +114,13 @@ class IsprsDataset(Dataset):
             "height": self.height,
             "height_sources": list(band_sources(self._bands[self.height])),
             "ground": self._ground_parameters.as_dict() if self.height == "dsm" else None,
+            "files": self._files_digest,
         }
+
+    @cached_property
+    def _files_digest(self) -> str:
+        """Tell a synthetic, repaired or otherwise other copy of the data from this one."""
+        return sample_digest(self._path(kind, tile) for tile, kinds in self._needed.items() for kind in kinds)
 
     @property
     def tiles(self) -> tuple[str, ...]:

@@ -87,6 +87,7 @@ def write_folder(
             f"{dataset.name} folder {out}: size {size}, seed {seed}, {len(chosen)} tiles, unknown {unknown}; "
             f"expected a size from {_SMALLEST_PX}, a seed from 0 and tiles among {', '.join(known)}"
         )
+    out = out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InvalidRecipeError(
             f"{dataset.name} folder {out}: it holds something already; give a new or an empty folder"
@@ -98,9 +99,11 @@ def write_folder(
         for tile_id in chosen:
             number = seed * _TILES_PER_SEED + known.index(tile_id)
             _write_tile(dataset, tile_id, make_tile(number, shape, _GSD_M), built)
-        if out.exists():
-            out.rmdir()
-        built.rename(out)
+        if out.exists():  # it may be the current folder, which cannot be replaced
+            for child in built.iterdir():
+                child.rename(out / child.name)
+        else:
+            built.rename(out)
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 

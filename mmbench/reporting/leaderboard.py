@@ -42,12 +42,12 @@ class Leaderboard:
 
     Attributes:
         failures: "method seed n: why" of cells that have no score.
-        mixed_code: Whether the rows were made by different versions of the loop or the data code.
+        mixed_code: Whether the records were made by different versions of the code that they should share.
     """
 
     dataset: str
     split: str
-    height: str
+    modalities: tuple[str, ...]
     recipe: str
     ranked: bool
     protocol: int
@@ -61,15 +61,16 @@ class Leaderboard:
     def title(self) -> str:
         """One line of what was measured, where and how."""
         return (
-            f"{METRIC_NAMES[self.metric]} (%) on {self.dataset}, split {self.split}, recipe {self.recipe}, "
-            f"protocol {self.protocol}"
+            f"{METRIC_NAMES[self.metric]} (%) on {self.dataset} ({' + '.join(self.modalities)}), "
+            f"split {self.split}, recipe {self.recipe}, protocol {self.protocol}"
         )
 
 
 def leaderboards(records: Iterable[Record], metric: Metric = "miou") -> list[Leaderboard]:
     """Group records into leaderboards, best mean over the scenarios first.
 
-    Of two records of the same method, options and seed in one group, the later one counts.
+    Of two records of the same method, options and seed in one group, the later one counts. A method that
+    broke the protocol with one seed has no row, whatever its other seeds scored.
     """
     groups: dict[str, list[Record]] = {}
     for record in records:
@@ -89,18 +90,23 @@ def _leaderboard(group: Sequence[Record], metric: Metric) -> Leaderboard:
     latest: dict[tuple[str, int], Record] = {}
     for record in sorted(group, key=lambda r: str(r.provenance.get("started", ""))):
         latest[(_label(record), record.identity["seed"])] = record
-    done = [r for r in latest.values() if r.status == "done"]
+    convicted = {_code(r) for r in group if (r.error or {}).get("kind") == "protocol"}
+    done = [r for r in latest.values() if r.status == "done" and _code(r) not in convicted]
     by_label: dict[str, list[Record]] = {}
     for record in sorted(done, key=lambda r: r.identity["seed"]):
         by_label.setdefault(_label(record), []).append(record)
     rows = [_row(label, records, metric) for label, records in by_label.items()]
     rows.sort(key=lambda row: (-row.figures["mean"].mean if "mean" in row.figures else 0.0, row.label))
     first = group[0]
-    codes = {json.dumps([r.identity["code"][k] for k in ("loop", "dataset")]) for r in done}
+    shared = {json.dumps({**r.identity["code"], "method": ""}, sort_keys=True) for r in done}
+    versions = {
+        label: {json.dumps([r.identity["method"], _code(r)], sort_keys=True) for r in held}
+        for label, held in by_label.items()
+    }
     return Leaderboard(
         dataset=first.identity["dataset"]["name"],
         split=str(first.provenance.get("split", "")),
-        height=str(first.identity["dataset"].get("height", "")),
+        modalities=tuple(first.identity["dataset"].get("modalities", ())),
         recipe=first.recipe_name,
         ranked=first.ranked,
         protocol=first.identity["protocol"],
@@ -112,8 +118,13 @@ def _leaderboard(group: Sequence[Record], metric: Metric) -> Leaderboard:
             for (label, seed), r in sorted(latest.items())
             if r.status == "failed"
         ),
-        mixed_code=len(codes) > 1,
+        mixed_code=len(shared) > 1 or any(len(found) > 1 for found in versions.values()),
     )
+
+
+def _code(record: Record) -> tuple[str, str]:
+    """Return the method's name and the hash of its own code."""
+    return record.identity["method"]["name"], record.identity["code"]["method"]
 
 
 def _label(record: Record) -> str:
@@ -139,7 +150,7 @@ def _row(label: str, records: Sequence[Record], metric: Metric) -> Row:
         figures={name: summarise(values) for name, values in columns.items()},
         parameters=records[0].method["parameters"],
         seconds=sum(r.training["seconds"] for r in records) / len(records),
-        device=records[0].environment["device"],
+        device=" and ".join(sorted({r.environment["device"] for r in records})),
         seeds=tuple(r.identity["seed"] for r in records),
         sees_hidden=records[0].method["sees_hidden_in_training"],
     )

@@ -127,12 +127,12 @@ def test_faulty_data_stop_the_run_instead_of_failing_cell_after_cell(short_run, 
     assert list(short_run.results.glob("*.json")) == []
 
 
-def test_an_option_that_a_method_does_not_have_is_named_before_anything_runs(short_recipe):
+def test_an_option_that_a_method_does_not_have_is_named_before_anything_runs(short_recipe, small_dataset):
     recipe = short_recipe.model_copy(update={"methods": {"modality_dropout": {"widht": 3}}})
     with pytest.raises(
         InvalidRecipeError, match="'modality_dropout' has no option 'widht'; it has: base_width"
     ):
-        check_options(recipe, ["modality_dropout"])
+        check_options(recipe, ["modality_dropout"], small_dataset)
 
 
 def test_weights_come_back_as_the_method_they_were(short_run, tmp_path):

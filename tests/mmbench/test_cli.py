@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import yaml
 
 from mmbench.cli import main
@@ -74,7 +75,15 @@ def test_list_names_methods_datasets_and_recipes(call):
         (["run", "-m", "shaspec"], 2, "--dataset"),
         (["run", "-m", "shaspec", "-d", "synthetic", "--nonsense"], 2, "--nonsense"),
         (["fly"], 2, "fly"),
-        (["run", "-m", "shaspec", "-d", "synthetic", "--device", "abacus"], 7, "abacus"),
+        (["run", "-m", "shaspec", "-d", "synthetic", "--device", "abacus"], 2, "expected auto, cpu"),
+        (["run", "-m", "shaspec", "-d", "synthetic", "--set", "evaluation.window=100"], 2, "multiples of 32"),
+        (
+            ["run", "-m", "shaspec", "-d", "synthetic", "--set", "methods.shaspec.width=-1"],
+            2,
+            "methods.shaspec",
+        ),
+        (["run", "-m", "shaspec", "-d", "synthetic", "--dataset-option", "tile_size=1e3"], 2, "tile_size"),
+        (["run", "-m", "shaspec", "-d", "synthetic", "--dataset-option", "seed=["], 2, "not YAML"),
         (["info", "shapsec"], 3, "Did you mean 'shaspec'?"),
         (["evaluate", "/no/weights.safetensors"], 4, "cannot be read"),
         (["report", "/no/records"], 4, "no records"),
@@ -218,6 +227,50 @@ def test_report_writes_every_format_without_running(call, tmp_path):
     assert "toprule" in latex.read_text()
     assert "mF1" in latex.read_text()
     assert call("report", tmp_path, "--format", "papyrus")[0] == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_a_gpu_that_was_asked_for_and_is_not_there_is_code_7(call, tmp_path):
+    code, _, err = call(*_run_arguments(tmp_path, "--device", "cuda"))
+    assert code == 7
+    assert "device 'cuda' is not usable here; usable: cpu" in err
+
+
+def test_results_that_cannot_be_written_are_code_7_before_anything_runs(call, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = call(*_run_arguments(tmp_path / "file"))
+    assert code == 7
+    assert "the system refused a file" in err
+    assert "started" not in err
+
+
+def test_faulty_test_tiles_stop_a_run_before_anything_is_trained(call, tmp_path):
+    root = tmp_path / "city"
+    call("data", "synth", root, "--layout", "vaihingen", "--size", "64")
+    next(root.rglob("top_mosaic_09cm_area38_noBoundary.tif")).write_bytes(b"II*\0 rubbish")
+    code, _, err = call(
+        *("run", "-m", "modality_dropout", "-d", "vaihingen", "--root", root, "-r", "smoke"),
+        *("--results", tmp_path / "results"),
+    )
+    assert code == 4
+    assert "area38_noBoundary.tif" in err
+    assert "started" not in err
+
+
+def test_a_peeking_method_is_not_scored_by_evaluate_either(call, tmp_path, monkeypatch):
+    from mmbench.errors import ProtocolError
+    from mmbench.evaluation import Evaluator
+
+    weights = tmp_path / "w.safetensors"
+    call("train", "modality_dropout", "-d", "synthetic", "-r", "smoke", *_SHORT, "--out", weights)
+
+    def peek(self, name, method):
+        raise ProtocolError("it looks")
+
+    monkeypatch.setattr(Evaluator, "check_no_peek", peek)
+    code, out, err = call("evaluate", weights)
+    assert (code, out) == (6, "")
+    assert "it looks" in err
 
 
 @pytest.mark.parametrize("name", ["gemmnet", "shaspec", "modality_dropout"])

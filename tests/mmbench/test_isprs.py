@@ -1,6 +1,7 @@
 """Reading ISPRS tiles: pixels come out as they were written, and what is wrong with a file is said."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import imagecodecs
@@ -309,3 +310,12 @@ def test_the_fake_copy_is_read_by_the_true_reader(dataset, tmp_path: Path):
                 "ndsm": (1, height, width),
             }
             assert set(np.unique(sample.target)) <= {*range(6), 255}
+
+
+def test_other_pixels_under_the_same_names_are_another_identity_and_a_copy_is_the_same(tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        write_isprs_folder("vaihingen", tmp_path / name, size=64, seed=seed)
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    a, b, copied = (Vaihingen(root=tmp_path / name).identity for name in ("a", "b", "copy"))
+    assert a == copied
+    assert a["files"] != b["files"]

@@ -1,6 +1,7 @@
 """Recipes are strict, and say in one line what is wrong."""
 
 import pytest
+import yaml
 
 from mmbench.errors import InvalidRecipeError, UnknownNameError
 from mmbench.recipe import load_recipe, recipe_names
@@ -37,6 +38,10 @@ def test_an_override_changes_one_key_and_takes_the_ranking_away():
     [
         ("training.stepz=7", "unknown key 'training.stepz'"),
         ("training.steps=many", "training.steps is 'many'"),
+        ("training.steps=true", "training.steps is True"),
+        ("training.optimizer.lr=-1", "expected lr > 0"),
+        ("training.schedule.period=0", "expected period >= 1"),
+        ("training.Optimizer=adam", "unknown key 'training.Optimizer'"),
         ("training.steps=0", "training.steps is 0: .*greater than or equal to 1"),
         ("training.optimizer.learning_rate=1", "unknown key 'training.optimizer.learning_rate'"),
         ("training.accumulation=0", "expected at least 1"),
@@ -73,3 +78,11 @@ def test_an_unknown_recipe_is_code_3(name):
     with pytest.raises(UnknownNameError, match="unknown recipe") as caught:
         load_recipe(name)
     assert caught.value.exit_code == 3
+
+
+def test_a_copy_of_the_ranked_recipe_is_not_ranked_and_cannot_pass_for_it(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(load_recipe("default").model_dump(mode="json")))
+    copy = load_recipe(str(path))
+    assert copy.training == load_recipe("default").training
+    assert (copy.name, copy.ranked) == ("default (mine.yaml)", False)

@@ -66,9 +66,15 @@ def test_the_fingerprint_ignores_the_order_of_keys_and_sees_every_value():
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"schema_version": 2}'])
 def test_a_file_that_is_no_record_is_named(tmp_path, text):
-    (tmp_path / "x.json").write_text(text)
-    with pytest.raises(DataError, match=r"record .*x\.json"):
+    (tmp_path / "0123456789abcdef.json").write_text(text)
+    with pytest.raises(DataError, match=r"record .*0123456789abcdef\.json"):
         read_records(tmp_path)
+
+
+def test_other_files_beside_the_records_are_left_alone(tmp_path):
+    (tmp_path / "study.json").write_text("[]")
+    write_record(tmp_path, _record())
+    assert read_records(tmp_path) == [_record()]
 
 
 def test_missing_damaged_and_misshapen_matrices_are_named(tmp_path):

@@ -16,7 +16,7 @@ def _record(name="it", seed=0, full=0.8, irrg=0.6, status="done", started="2026-
         "protocol": 1,
         "method": {"name": name, "options": {}},
         "code": {"method": name, "blocks": "b", "operators": "o", "loop": "l", "dataset": "d"},
-        "dataset": {"name": "synthetic", "split": "s"},
+        "dataset": {"name": "synthetic", "split": "s", "modalities": {"irrg": 3, "ndsm": 1}},
         "labels": {"train": "full", "test": "eroded"},
         "recipe": {"training": {"steps": 5}},
         "precision": "float32",
@@ -128,6 +128,22 @@ def test_a_recipe_that_is_not_ranked_and_mixed_code_are_said():
     assert "different versions of the code" in console_table(board)
 
 
+def test_seeds_of_one_row_from_different_code_are_said():
+    other = _record(seed=1)
+    other.identity["code"] = other.identity["code"] | {"method": "edited"}
+    (board,) = leaderboards([_record(seed=0), other])
+    assert "different versions of the code" in console_table(board)
+    (board,) = leaderboards([_record("a"), _record("b")])
+    assert "different versions of the code" not in console_table(board)
+
+
+def test_a_method_that_broke_the_protocol_with_one_seed_has_no_row():
+    broken = _record(seed=1, status="failed", error={"kind": "protocol", "message": "it looks"})
+    (board,) = leaderboards([_record(seed=0), broken, _record("other")])
+    assert [row.label for row in board.rows] == ["other"]
+    assert "it looks" in console_table(board)
+
+
 def test_markdown_is_a_table_with_deviations():
     (board,) = leaderboards([_record(seed=s, full=0.8 + s / 100) for s in range(3)])
     lines = markdown_table(board).splitlines()
@@ -140,7 +156,7 @@ def test_latex_has_rules_and_an_escaped_caption():
     for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
         assert text.count(rule) == 1
     assert r"a\_b\% & 80.0 $\pm$ 0.0" in text
-    assert r"mIoU (\%) on synthetic" in text
+    assert r"mIoU (\%) on synthetic (irrg + ndsm)" in text
     assert text.count(r"\\") == 2  # header and one row
 
 

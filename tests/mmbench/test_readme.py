@@ -1,0 +1,69 @@
+"""Every number in README stands in a record of this repository."""
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmbench import errors
+from mmbench.records import read_confusions, read_records
+from mmbench.reporting.leaderboard import leaderboards
+from mmbench.reporting.tables import markdown_table
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LAPTOP = ROOT / "benchmarks" / "results" / "laptop"
+
+
+def _between(name):
+    return re.search(rf"<!-- table:{name} -->\n(.*?)\n?<!-- /table:{name} -->", README, re.DOTALL)[1]
+
+
+def test_the_result_table_is_the_report_of_the_stored_records():
+    (board,) = leaderboards(read_records(LAPTOP))
+    # Markdown's two spaces at a line's end are a line break; an editor may not keep them.
+    assert [line.rstrip() for line in _between("laptop").splitlines()] == [
+        line.rstrip() for line in markdown_table(board).splitlines()
+    ]
+
+
+def test_the_stored_records_are_three_seeds_of_three_methods_with_their_matrices():
+    records = read_records(LAPTOP)
+    found = {(r.identity["method"]["name"], r.identity["seed"]) for r in records}
+    assert found == {(m, s) for m in ("gemmnet", "shaspec", "modality_dropout") for s in range(3)}
+    for record in records:
+        assert set(read_confusions(LAPTOP, record)) == {"full", "irrg", "ndsm"}
+
+
+def test_the_study_table_stands_in_its_record(monkeypatch):
+    spec = importlib.util.spec_from_file_location("study", ROOT / "benchmarks" / "study_synthetic.py")
+    script = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "study", script)  # its dataclasses look themselves up there
+    spec.loader.exec_module(script)
+    study = json.loads((ROOT / "benchmarks" / "results" / "synthetic_study.json").read_text())
+    summary = script.summarise(study["runs"])
+    assert study["towns"] == "held out"
+    assert summary == study["summary"]
+    assert summary["criterion_met"] is True
+    assert _between("study") == script.table(summary)
+
+
+@pytest.mark.parametrize("error", [e for e in vars(errors).values() if hasattr(e, "exit_code")])
+def test_every_exit_code_is_documented(error):
+    assert re.search(rf"^\| {error.exit_code} \|", README, re.MULTILINE)
+
+
+def test_the_recipes_of_readme_are_those_that_ship():
+    from mmbench.recipe import recipe_names
+
+    section = README.split("## Recipes")[1].split("## ")[0]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == recipe_names()
+
+
+def test_the_commands_of_readme_are_those_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for command in re.findall(r"^python -m mmbench (.*--results.*|report .*)$", README, re.MULTILINE):
+        assert f"python -m mmbench {command}" in makefile

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import settings
 
 # Several test processes share the cores; one thread each also fixes the order of sums.
 torch.set_num_threads(1)
+
+# No deadline: how long a case takes says nothing on a busy machine. The same cases every time.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

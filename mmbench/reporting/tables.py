@@ -38,12 +38,12 @@ def markdown_table(board: Leaderboard) -> str:
 def latex_table(board: Leaderboard) -> str:
     """Return the leaderboard as a LaTeX table; needs the package booktabs."""
     headers = [escape_latex(h) for h in _headers(board)]
-    rows = [[escape_latex(c).replace("±", r"$\pm$") for c in row] for row in _cells(board)]
+    rows = [[_latex(cell) for cell in row] for row in _cells(board)]
     columns = "l" + "r" * (len(headers) - 1)
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape_latex(' '.join([board.title + '.', *_notes(board)]))}}}",
+        rf"\caption{{{_latex(' '.join([board.title + '.', *_notes(board)]))}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         " & ".join(headers) + r" \\",
@@ -59,6 +59,11 @@ def latex_table(board: Leaderboard) -> str:
 def escape_latex(text: str) -> str:
     """Return text in which no character means anything to LaTeX."""
     return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _latex(text: str) -> str:
+    """Return escaped text with ± as LaTeX writes it, whatever the document's encoding."""
+    return escape_latex(text).replace("±", r"$\pm$")
 
 
 def _escape_markdown(text: str) -> str:

@@ -23,7 +23,7 @@ check: $(READY)  ## style, types, import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-table: $(READY)  ## the table of README, about half an hour on two cores; finished cells are not run again
+table: $(READY)  ## the table of README, about 40 minutes on two cores; finished cells are not run again
 	$(BIN)/python -m mmbench run --methods gemmnet,shaspec,modality_dropout --dataset synthetic --recipe laptop --seeds 0,1,2 --device cpu --results benchmarks/results/laptop
 	$(BIN)/python -m mmbench report benchmarks/results/laptop --format markdown
 

@@ -94,16 +94,20 @@ def dataset_keywords(choice: DatasetChoice) -> dict[str, Any]:
     return keywords
 
 
-def open_dataset(choice: DatasetChoice) -> Dataset:
-    """Open the dataset that the command line names."""
+def open_dataset(name: str, keywords: dict[str, Any], root: Path | None) -> Dataset:
+    """Open a dataset with the keywords of `dataset_keywords`.
+
+    Raises:
+        DataError: If files are missing.
+        InvalidRecipeError: If it does not accept a value.
+    """
     from mmbench.registry import find
 
-    keywords = dataset_keywords(choice)
     try:
-        return find("dataset", choice.name)(**keywords, root=choice.root)
+        return find("dataset", name)(**keywords, root=root)
     except (TypeError, ValueError) as error:
         words = ", ".join(f"{key}={value!r}" for key, value in keywords.items())
-        raise InvalidRecipeError(f"dataset {choice.name!r} with {words}: {error}") from error
+        raise InvalidRecipeError(f"dataset {name!r} with {words}: {error}") from error
 
 
 def open_run(
@@ -126,12 +130,11 @@ def open_run(
     from mmbench.recipe import load_recipe
 
     recipe = load_recipe(recipe_name, overrides or [])
-    dataset = open_dataset(choice)
+    dataset = open_dataset(choice.name, dataset_keywords(choice), choice.root)
     from mmbench.cells import Run, check_options
     from mmbench.devices import resolve_device
 
     check_options(recipe, methods, dataset)
-    results.mkdir(parents=True, exist_ok=True)
     return Run(
         dataset_name=choice.name,
         dataset=dataset,

@@ -27,7 +27,6 @@ def evaluate(
     from mmbench.devices import resolve_device, resolve_precision
     from mmbench.errors import DataError
     from mmbench.evaluation import TEST_LABELS, Evaluator
-    from mmbench.registry import find
     from mmbench.reporting.progress import display
     from mmbench.weights import load_weights
 
@@ -35,7 +34,7 @@ def evaluate(
     name = header.dataset if dataset is None else dataset
     keywords: dict[str, Any] = header.dataset_options if name == header.dataset else {}
     given = options.DatasetChoice(name, root, split, split_file, None, None, None)
-    opened = find("dataset", name)(**_revived(keywords | options.dataset_keywords(given)), root=root)
+    opened = options.open_dataset(name, _revived(keywords | options.dataset_keywords(given)), root)
     if list(opened.modalities.items()) != list(header.modalities.items()) or (
         opened.num_classes != header.num_classes
     ):

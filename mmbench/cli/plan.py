@@ -35,6 +35,7 @@ def plan(
     stored = read_records(results)
     for method in wanted_methods:
         for seed in wanted_seeds:
-            found = state(opened, Cell(method, seed), stored)
+            cell = Cell(method, seed)
+            found = state(opened, cell, stored)
             reason = f"  {found.reason}" if found.reason else ""
-            typer.echo(f"{found.kind:7}  {Cell(method, seed)}{reason}")
+            typer.echo(f"{found.kind:7}  {cell}{reason}")

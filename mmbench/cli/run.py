@@ -82,6 +82,7 @@ def _run_all(opened: Run, cells: list[Cell], rerun: bool, style: str) -> list[Re
     from mmbench.records import fingerprint, read_record, read_records, record_path
     from mmbench.reporting.progress import display
 
+    opened.results.mkdir(parents=True, exist_ok=True)  # a path that cannot be written shows now
     stored = read_records(opened.results)
     todo = [cell for cell in cells if rerun or state(opened, cell, stored).kind != "done"]
     if todo:

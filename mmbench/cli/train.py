@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,7 @@ def train(
     )
     if out.is_dir():
         raise InvalidRecipeError(f"--out {out}: is a folder, expected the name of a file to write")
+    out.parent.mkdir(parents=True, exist_ok=True)  # a path that cannot be written shows now
     opened.check_tiles()
     from mmbench import training
     from mmbench.cells import Cell
@@ -59,7 +61,7 @@ def train(
             seed=seed,
             evaluator=opened.evaluator,
             workers=workers,
-            progress=lambda done, total, figures: shown.step("train", done, total, figures),
+            progress=partial(shown.step, "train"),
         )
         shown.result(f"{result.steps} steps in {result.seconds:.0f} s")
     save_weights(out, built, _header(opened, cell, choice))

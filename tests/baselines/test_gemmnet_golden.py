@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmbench_baselines.blocks.losses import segmentation_parts
 from mmbench_baselines.gemmnet import GEMMNet
-from mmbench_baselines.gemmnet.coloss import segmentation_parts
 from mmbench_baselines.method import Batch, Output
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "gemmnet.npz"

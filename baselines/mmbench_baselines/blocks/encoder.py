@@ -14,13 +14,28 @@ from mmbench_baselines.blocks.conv import PreActivationConv
 from mmbench_kernels.ops.norm_act_pad import Groups
 
 STAGES = 5
-REDUCTION = 2 ** (STAGES - 1)
+REDUCTION: int = 2 ** (STAGES - 1)
 """Factor between the image and the deepest map."""
 
 
 def stage_widths(base_width: int) -> list[int]:
     """Return the channels of the five stages, doubling from `base_width`."""
     return [base_width * 2**stage for stage in range(STAGES)]
+
+
+def deepest_side(train_size: int, *, minimum: int) -> int:
+    """Return the side, cells, of the deepest map of a square image.
+
+    Args:
+        train_size: Height and width, pixels.
+        minimum: Of the method that asks, pixels.
+
+    Raises:
+        ValueError: If the method could not take such an image.
+    """
+    if train_size < minimum or train_size % REDUCTION:
+        raise ValueError(f"train_size is {train_size}, expected a multiple of {REDUCTION}, {minimum} or more")
+    return train_size // REDUCTION
 
 
 class EncoderStage(nn.Module):

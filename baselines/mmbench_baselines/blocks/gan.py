@@ -1,4 +1,4 @@
-"""Image-to-image generators, patch discriminators, and how generated rows enter a batch.
+"""Image-to-image generators, patch discriminators, and what they learn from.
 
 Axes: B batch, C channel, H W pixels.
 Source: pix2pix (arXiv 1611.07004), in the depth and width of GEMMNet.
@@ -6,12 +6,20 @@ Source: pix2pix (arXiv 1611.07004), in the depth and width of GEMMNet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from mmbench_baselines.optim import OptimizerParams
+
+ADVERSARIAL_WEIGHT = 0.05
+"""Of an adversarial term, beside the 1 of a segmentation head."""
+RECONSTRUCTION_WEIGHT = 100 * ADVERSARIAL_WEIGHT
+"""Of the mean absolute difference between generated and real image."""
+GAN_OPTIMIZER = OptimizerParams("adam", lr=2e-4, betas=(0.5, 0.999))
+"""Of generators and of discriminators, where each have one of their own."""
 
 GanNorm = Literal["instance", "batch"]
 
@@ -155,23 +163,47 @@ class PatchDiscriminator(nn.Module):
         return cast(Tensor, self.convs[-1](x))
 
 
-def missing_rows(present: Tensor, names: list[str]) -> dict[str, Tensor]:
-    """Return modality -> int64 indices of the rows of `present` (B, M) that lack it, where some do."""
-    rows = {name: (~present[:, column]).nonzero().squeeze(1) for column, name in enumerate(names)}
-    return {name: index for name, index in rows.items() if index.numel()}
+def init_convolutions(module: nn.Module) -> None:
+    """Draw the weights of every convolution in it from N(0, 0.02) and set their biases to zero."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
-def fill_rows(
-    images: Mapping[str, Tensor], rows: Mapping[str, Tensor], fakes: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Return the images with the named rows replaced; the given tensors stay as they are.
+def discriminator_loss(discriminator: nn.Module, condition: Tensor, real: Tensor, fake: Tensor) -> Tensor:
+    """Return the mean of the two binary cross-entropies; the generator gets no gradient from it.
 
     Args:
-        images: modality -> (B, C, H, W).
-        rows: modality -> (n,) int64, the rows to replace.
-        fakes: modality -> (n, C, H, W), what to put there.
+        discriminator: (condition, candidate) -> logits.
+        condition: (B, C, H, W).
+        real: (B, C', H, W) real images.
+        fake: (B, C', H, W) generated ones.
     """
-    return {
-        name: image.index_copy(0, rows[name], fakes[name].to(image.dtype)) if name in rows else image
-        for name, image in images.items()
-    }
+    on_real = _cross_entropy(discriminator(condition, real), is_real=True)
+    on_fake = _cross_entropy(discriminator(condition, fake.detach()), is_real=False)
+    return (on_real + on_fake) / 2
+
+
+def adversarial_loss(discriminator: nn.Module, condition: Tensor, fake: Tensor, *, freeze: bool) -> Tensor:
+    """Return the binary cross-entropy against "real" that the generator minimises.
+
+    Args:
+        discriminator: (condition, candidate) -> logits.
+        condition: (B, C, H, W).
+        fake: (B, C', H, W) generated images.
+        freeze: Whether the discriminator's parameters are kept out of the gradient.
+    """
+    if not freeze:
+        return _cross_entropy(discriminator(condition, fake), is_real=True)
+    # Detached parameters instead of requires_grad: nothing to restore, and the other term keeps its graph.
+    frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
+    logits: Tensor = torch.func.functional_call(discriminator, frozen, (condition, fake))
+    return _cross_entropy(logits, is_real=True)
+
+
+def _cross_entropy(logits: Tensor, *, is_real: bool) -> Tensor:
+    """Return the mean binary cross-entropy of patch logits against one answer."""
+    answer = torch.ones_like(logits) if is_real else torch.zeros_like(logits)
+    return F.binary_cross_entropy_with_logits(logits, answer)

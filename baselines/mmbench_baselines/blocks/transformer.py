@@ -67,12 +67,17 @@ class Attention(nn.Module):
         self.proj = nn.Linear(params.width, params.width)
         self.proj_dropout = nn.Dropout(params.dropout if everywhere else 0.0)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return (B, N, D)."""
+    def forward(self, tokens: Tensor, attended: Tensor | None = None) -> Tensor:
+        """Return (B, N, D); see `Transformer`."""
         batch_size, count, width = tokens.shape
         qkv = self.qkv(tokens).view(batch_size, count, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, h, N, D/h)
-        mixed = modal_attention(q, k, v, dropout_p=self.matrix_dropout if self.training else 0.0)
+        dropout_p = self.matrix_dropout if self.training else 0.0
+        if attended is None:
+            mixed = modal_attention(q, k, v, dropout_p=dropout_p)
+        else:
+            keys = attended[:, None, None, :]  # the same for every head and query
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=dropout_p)
         return cast(Tensor, self.proj_dropout(self.proj(mixed.transpose(1, 2).reshape(tokens.shape))))
 
 
@@ -111,9 +116,9 @@ class TransformerLayer(nn.Module):
         self.feed_forward = FeedForward(params)
         self.dropout = nn.Dropout(params.dropout)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return (B, N, D)."""
-        tokens = tokens + self.dropout(self.attention(self.attention_norm(tokens)))
+    def forward(self, tokens: Tensor, attended: Tensor | None = None) -> Tensor:
+        """Return (B, N, D); see `Transformer`."""
+        tokens = tokens + self.dropout(self.attention(self.attention_norm(tokens), attended))
         return cast(Tensor, tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens))))
 
 
@@ -129,11 +134,21 @@ class Transformer(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(TransformerLayer(params) for _ in range(params.depth))
 
-    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Return (B, N, D) from tokens (B, N, D) and positions (1, N, D)."""
+    def forward(self, tokens: Tensor, positions: Tensor, attended: Tensor | None = None) -> Tensor:
+        """Run the layers.
+
+        Args:
+            tokens: (B, N, D).
+            positions: (1, N, D).
+            attended: (B, N) bool, the tokens that take part, at least one a row; None: all. The others are
+                zeros in the result: it is that of the sequence without them.
+
+        Returns:
+            (B, N, D).
+        """
         for layer in self.layers:
-            tokens = layer(tokens + positions)
-        return tokens
+            tokens = layer(tokens + positions, attended)
+        return tokens if attended is None else tokens.masked_fill(~attended[:, :, None], 0.0)
 
 
 class GridPositions(nn.Module):

@@ -12,22 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from mmbench_baselines.blocks.decoder import ModalityDecoder
-from mmbench_baselines.blocks.encoder import REDUCTION
-from mmbench_baselines.blocks.gan import GanNorm, PatchDiscriminator, fill_rows, missing_rows
+from mmbench_baselines.blocks.encoder import REDUCTION, deepest_side
+from mmbench_baselines.blocks.gan import GAN_OPTIMIZER, GanNorm, PatchDiscriminator
+from mmbench_baselines.blocks.hybrid import TokenLayout
+from mmbench_baselines.blocks.imputation import complete_images, fill_rows, missing_rows, pair_sources
+from mmbench_baselines.blocks.losses import DiceClasses, Interp, segmentation_parts
+from mmbench_baselines.blocks.presets import Preset, resolve_variant
 from mmbench_baselines.blocks.transformer import DropoutSites, TransformerParams
-from mmbench_baselines.gemmnet.coloss import generation_terms, segmentation_parts
+from mmbench_baselines.gemmnet.coloss import generation_terms
 from mmbench_baselines.gemmnet.generator import HybridGenerator
 from mmbench_baselines.gemmnet.hyfex import HyFEx
 from mmbench_baselines.gemmnet.hyfma import HyFMA
 from mmbench_baselines.gemmnet.presets import (
+    PRESETS,
     Adversarial,
     Condition,
-    DiceClasses,
     GeneratorTraining,
-    Interp,
-    Preset,
-    TokenLayout,
-    resolve_variant,
 )
 from mmbench_baselines.method import Batch, Method, Output
 from mmbench_baselines.optim import OptimizerParams, ScheduleParams, TrainingParams, build_optimizer
@@ -138,18 +138,12 @@ class GEMMNet(Method):
             ValueError: If there are not two modalities, or an option has an unknown value.
         """
         super().__init__(modalities, num_classes, ignore_index=ignore_index)
-        if len(self.modalities) != 2:
-            raise ValueError(
-                f"GEMMNet got {len(self.modalities)} modalities ({', '.join(self.modalities)}), expected 2: "
-                "its generators map one modality to the other, so there must be exactly one other"
-            )
+        self.sources = pair_sources("GEMMNet", self.modalities)
         if transformer not in get_args(Attend):
             raise ValueError(f"transformer is {transformer!r}, expected one of {list(get_args(Attend))}")
-        if train_size < self.size_minimum or train_size % REDUCTION:
-            raise ValueError(
-                f"train_size is {train_size}, expected a multiple of {REDUCTION}, {self.size_minimum} or more"
-            )
+        grid_side = deepest_side(train_size, minimum=self.size_minimum)
         self.variant = variant = resolve_variant(
+            PRESETS,
             preset,
             norm=norm,
             tokens=tokens,
@@ -164,7 +158,6 @@ class GEMMNet(Method):
             dropout_sites=dropout_sites,
         )
         params = TransformerParams(token_width, hidden_width, heads, depth, dropout, variant.dropout_sites)
-        grid_side = train_size // REDUCTION
         intra, inter = transformer in ("both", "intra"), transformer in ("both", "inter")
         self.encoders = nn.ModuleDict()
         for name, channels in self.modalities.items():
@@ -181,8 +174,6 @@ class GEMMNet(Method):
             inter=inter,
         )
         self.modality_decoder = ModalityDecoder(base_width, num_classes, norm=variant.norm)
-        names = list(self.modalities)
-        self.sources = dict(zip(names, reversed(names), strict=True))
         self.generators = nn.ModuleDict()
         self.discriminators = nn.ModuleDict()
         for name, source in self.sources.items():
@@ -245,25 +236,21 @@ class GEMMNet(Method):
         Raises:
             ValueError: If the batch comes without the images before hiding.
         """
-        if batch.complete is None:
-            raise ValueError(
-                "GEMMNet.training_step got batch.complete = None, expected the images before hiding: "
-                "generators learn from them (sees_hidden_in_training is True)"
-            )
+        complete = complete_images("GEMMNet", batch)
         self.check_input(batch.images, batch.present)
         missing = missing_rows(batch.present, list(self.modalities))
         every = self.variant.generator_training == "every"
         learned: Mapping[str, Tensor | slice] = (
             dict.fromkeys(self.modalities, slice(None)) if every else missing
         )
-        fakes = {name: self._generate(name, batch.complete, rows) for name, rows in learned.items()}
+        fakes = {name: self._generate(name, complete, rows) for name, rows in learned.items()}
         if self.variant.idle_generators:
-            self._run_idle_generators(batch.complete, batch.present)
+            self._run_idle_generators(complete, batch.present)
         # A generator runs once: the rows that lack its image are segmented with it, all of them are judged.
         imputed = {name: fakes[name][rows] if every else fakes[name] for name, rows in missing.items()}
         terms = self.loss(self._segment(fill_rows(batch.images, missing, imputed)), batch)
         for name, rows in learned.items():
-            given, real = batch.complete[self.sources[name]][rows], batch.complete[name][rows]
+            given, real = complete[self.sources[name]][rows], complete[name][rows]
             parts = generation_terms(self.discriminators[name], given, real, fakes[name], self.variant)
             terms |= {f"{term}.{name}": value for term, value in parts.items()}
         return terms
@@ -285,11 +272,10 @@ class GEMMNet(Method):
         if self.variant.adversarial == "joint":
             return [build_optimizer(self.parameters(), params)]
         segmenter = nn.ModuleList([self.encoders, self.fusion, self.modality_decoder])
-        adam = OptimizerParams("adam", lr=2e-4, betas=(0.5, 0.999))
         return [
             build_optimizer(segmenter.parameters(), params),
-            build_optimizer(self.generators.parameters(), adam),
-            build_optimizer(self.discriminators.parameters(), adam),
+            build_optimizer(self.generators.parameters(), GAN_OPTIMIZER),
+            build_optimizer(self.discriminators.parameters(), GAN_OPTIMIZER),
         ]
 
     def parts(self) -> dict[str, list[nn.Module]]:

@@ -1,0 +1,91 @@
+"""One expert a subset of the modalities, chosen by what is present: the number to beat.
+
+Whoever can afford a network for every case needs no method for missing modalities.
+Axes: B batch, M modality, C channel, H W pixels, K class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mmbench_baselines.blocks.control import Control, rows_where
+from mmbench_baselines.blocks.segmenter import Segmenter
+from mmbench_baselines.method import Batch, Output
+
+
+class ExpertSwitch(Control):
+    """A segmenter for every non-empty subset; each sample goes to the one of exactly its present modalities.
+
+    The experts share nothing, neither weights nor samples.
+    """
+
+    title = "Expert switch"
+    deviations = (
+        "Its parameters are the sum of its experts', one for each of the 2^M - 1 non-empty subsets of M "
+        "modalities; a prediction runs one of them.",
+        "The training budget is shared among the experts: each learns from the samples of its own pattern "
+        "only, 1 in 2^M - 1 under the protocol's hiding.",
+    )
+
+    def __init__(
+        self,
+        modalities: Mapping[str, int],
+        num_classes: int,
+        *,
+        ignore_index: int = 255,
+        base_width: int = 16,
+    ) -> None:
+        """Build the experts.
+
+        Args:
+            modalities: Name -> channels.
+            num_classes: K.
+            ignore_index: Target value that counts in no loss term.
+            base_width: Channels at full resolution of each expert, a multiple of 8.
+
+        Raises:
+            ValueError: If base_width is not a positive multiple of 8.
+        """
+        super().__init__(modalities, num_classes, ignore_index=ignore_index, base_width=base_width)
+        # Bit m of a subset's code says whether modality m is in it; an expert stands at its code - 1.
+        codes = range(1, 2 ** len(modalities))
+        self.subsets = [tuple(n for m, n in enumerate(modalities) if code >> m & 1) for code in codes]
+        self.experts = nn.ModuleList(
+            Segmenter(sum(modalities[name] for name in subset), self.widths, num_classes)
+            for subset in self.subsets
+        )
+
+    def forward(self, images: Mapping[str, Tensor], present: Tensor) -> Output:
+        """Segment a batch of any size; see `Method.forward`."""
+        self.check_input(images, present)
+        groups = self._groups(present)
+        logits = [
+            self.experts[place](
+                torch.cat([images[name].index_select(0, rows) for name in self.subsets[place]], dim=1)
+            )
+            for place, rows in groups.items()
+        ]
+        order = torch.cat(list(groups.values()))  # (B,), the sample of each row of the logits
+        return Output(torch.cat(logits).index_select(0, order.argsort()))
+
+    def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the sum of the experts' terms, each on the samples of its own pattern."""
+        # Not of the batch at once: Dice divides by sums over samples, and would tie the experts together.
+        terms = [
+            self.expert_terms(output.logits.index_select(0, rows), batch.target, rows)
+            for rows in self._groups(batch.present).values()
+        ]
+        return {name: torch.stack([term[name] for term in terms]).sum() for name in terms[0]}
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Name the parts: an expert a subset."""
+        experts = zip(self.subsets, self.experts, strict=True)
+        return {f"expert.{'+'.join(subset)}": [expert] for subset, expert in experts}
+
+    def _groups(self, present: Tensor) -> dict[int, Tensor]:
+        """Return place of an expert -> its rows of the batch, (n,) int64, for the experts that have any."""
+        codes = (present.long() << torch.arange(present.shape[1], device=present.device)).sum(1)  # (B,)
+        return {code - 1: rows_where(codes == code) for code in torch.unique(codes).tolist()}

@@ -12,6 +12,9 @@ from mmbench._version import __version__
 
 if TYPE_CHECKING:
     from mmbench.datasets._dataset import Dataset, Sample, Split, Window
+    from mmbench.datasets._rasters.dataset import RasterDataset
+    from mmbench.datasets._rasters.folders import Source
+    from mmbench.datasets._rasters.layers import Layer
     from mmbench.errors import MMBenchError
     from mmbench.recipe import Recipe, load_recipe
     from mmbench_baselines.method import Batch, Method, Output
@@ -19,11 +22,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "Batch": "mmbench_baselines.method",
     "Dataset": "mmbench.datasets._dataset",
+    "Layer": "mmbench.datasets._rasters.layers",
     "MMBenchError": "mmbench.errors",
     "Method": "mmbench_baselines.method",
     "Output": "mmbench_baselines.method",
+    "RasterDataset": "mmbench.datasets._rasters.dataset",
     "Recipe": "mmbench.recipe",
     "Sample": "mmbench.datasets._dataset",
+    "Source": "mmbench.datasets._rasters.folders",
     "Split": "mmbench.datasets._dataset",
     "Window": "mmbench.datasets._dataset",
     "load_recipe": "mmbench.recipe",
@@ -32,11 +38,14 @@ _HOMES = {
 __all__ = [
     "Batch",
     "Dataset",
+    "Layer",
     "MMBenchError",
     "Method",
     "Output",
+    "RasterDataset",
     "Recipe",
     "Sample",
+    "Source",
     "Split",
     "Window",
     "__version__",

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import torch
 
-from mmbench.datasets._dataset import Dataset, Labels, Role
+from mmbench.datasets._dataset import TEST_LABELS, Dataset, Labels, Role
 from mmbench.devices import resolve_precision
 from mmbench.errors import InvalidRecipeError
-from mmbench.evaluation import TEST_LABELS, Evaluator
+from mmbench.evaluation import Evaluator
 from mmbench.recipe import Recipe
 from mmbench.records import (
     PROTOCOL_VERSION,
@@ -167,6 +167,7 @@ def identity(run: Run, cell: Cell) -> dict[str, Any]:
             "modalities": run.dataset.modalities,
             "split": hashlib.sha256(split.encode()).hexdigest()[:16],
             **run.dataset.identity,
+            "files": run.dataset.files_digest,
         },
         "labels": {"train": "full", "test": TEST_LABELS},
         "recipe": run.recipe.settings(),

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmbench import training
+from mmbench import search, training
 from mmbench._version import __version__
 from mmbench.cells import Cell, Run, identity
+from mmbench.datasets._dataset import TEST_LABELS
+from mmbench.datasets._prepared.dataset import pixel_source
 from mmbench.devices import environment
 from mmbench.errors import CellFailedError, DataError, ProtocolError
-from mmbench.evaluation import TEST_LABELS
 from mmbench.metrics import scores
 from mmbench.records import Record, fingerprint, read_record, record_path, write_record
 from mmbench.registry import entry, find
@@ -43,6 +44,43 @@ def build_method(run: Run, cell: Cell) -> Method:
     return method_class(
         run.dataset.modalities, run.dataset.num_classes, ignore_index=run.dataset.ignore_index, **options
     ).to(run.device)
+
+
+def train_cell(
+    run: Run, cell: Cell, method: Method, tell: Callable[[str], training.Progress | None]
+) -> tuple[training.TrainingResult, list[search.Trial]]:
+    """Train a method in place, with the learning rate that the recipe's search finds, if it asks for one.
+
+    Args:
+        run: What the cells share.
+        cell: Whose method it is.
+        method: With its first weights; see `build_method`.
+        tell: Phase -> what is told of its steps.
+
+    Returns:
+        What training left behind, and the trials of the search.
+    """
+    recipe, trials = search.search_learning_rate(
+        partial(build_method, run, cell),
+        run.dataset,
+        run.normalizer,
+        run.recipe.training,
+        seed=cell.seed,
+        evaluator=run.evaluator,
+        workers=run.workers,
+        progress=tell("search"),
+    )
+    result = training.train(
+        method,
+        run.dataset,
+        run.normalizer,
+        recipe,
+        seed=cell.seed,
+        evaluator=run.evaluator,
+        workers=run.workers,
+        progress=tell("train"),
+    )
+    return result, trials
 
 
 def run_cell(run: Run, cell: Cell, progress: Progress | None = None) -> Record:
@@ -120,6 +158,7 @@ def _blank_record(run: Run, cell: Cell, wanted: dict[str, Any]) -> Record:
             "mmbench": __version__,
             "command": run.command,
             "split": run.dataset.split_name,
+            "pixels": pixel_source(run.dataset),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
@@ -133,17 +172,11 @@ def _train_and_score(
     def tell(phase: str) -> Callable[[int, int, dict[str, float]], None] | None:
         return None if progress is None else partial(progress, phase)
 
-    result = training.train(
-        method,
-        run.dataset,
-        run.normalizer,
-        run.recipe.training,
-        seed=cell.seed,
-        evaluator=run.evaluator,
-        workers=run.workers,
-        progress=tell("train"),
-    )
-    record.training = asdict(result) | {"seconds": round(result.seconds, 1)}
+    result, trials = train_cell(run, cell, method, tell)
+    record.training = asdict(result) | {
+        "seconds": round(result.seconds, 1),
+        "trials": [asdict(trial) for trial in trials],
+    }
     record.no_peek = run.evaluator.check_no_peek(cell.method, method)
     confusions = run.evaluator.confusions(method, "test", TEST_LABELS, tell("test"))
     record.scenarios = {

@@ -6,22 +6,41 @@ A recipe is one of the shipped YAML files or a user's own. Unknown keys and wron
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mmbench.errors import InvalidRecipeError, UnknownNameError
+from mmbench.settings_files import parse_yaml, quote
 from mmbench_baselines.optim import OptimizerParams, ScheduleParams
 
 _BRANCHES = ("OptimizerParams", "ScheduleParams", "literal['method']", "int")
 _FOLDER = Path(__file__).parent / "recipes"
+_MOST_WRONG, _MOST_LETTERS = 8, 100
+"""Keys that one message names, and letters of one."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SearchRecipe(_Strict):
+    """A small search for the learning rate: a short training with each, the best on validation tiles wins."""
+
+    learning_rates: tuple[float, ...] = Field(min_length=2)
+    """In the order of the trials; of equal scores the earlier wins."""
+    steps: int = Field(ge=1)
+    """Optimiser steps of a trial."""
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _usable(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if min(value) <= 0 or len(set(value)) < len(value):
+            raise ValueError("expected different rates, each > 0")
+        return value
 
 
 class TrainingRecipe(_Strict):
@@ -33,9 +52,14 @@ class TrainingRecipe(_Strict):
     """Crops a micro-batch."""
     window: int = Field(ge=32)
     """Side of a training crop, pixels."""
+    photometric: float = Field(default=0.0, ge=0, le=0.5, allow_inf_nan=False)
+    """Strength s of random light on the optical modalities: contrast in 1 ± s, brightness in ± s, after
+    normalisation; 0 is none."""
     optimizer: OptimizerParams | Literal["method"]
     """One for all methods, or "method": the one of each method's paper."""
     schedule: ScheduleParams | Literal["method"]
+    search: SearchRecipe | None = None
+    """How each method's learning rate is chosen in place of the optimiser's, or none."""
     accumulation: int | Literal["method"] = 1
     """Micro-batches an optimiser step."""
     patterns: Literal["protocol", "method"]
@@ -129,19 +153,39 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
         # Only what ships is ranked, and a copy of it must not pass for it.
         own = str(content.get("name"))
         content |= {"name": f"{own} ({path.name})" if own in recipe_names() else own, "ranked": False}
+    _require_finite(content, name_or_file)
     try:
         # By way of JSON, where strict means that a number is a number, but a list may fill a tuple.
         return Recipe.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
         raise InvalidRecipeError(f"recipe {name_or_file}: {explain(error)}") from error
+    except (TypeError, ValueError) as error:  # a date as a key, a number of thousands of digits
+        raise InvalidRecipeError(f"recipe {name_or_file}: {error}; expected words and numbers") from error
+
+
+def _require_finite(value: Any, recipe: str, keys: tuple[str, ...] = ()) -> None:
+    """Refuse .nan and .inf: no key of a recipe has a use for them, and comparisons let NaN pass."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRecipeError(f"recipe {recipe}: {_place(keys)} is {value}; expected a finite number")
+    children = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for key, child in children:
+        _require_finite(child, recipe, (*keys, str(key)))
+
+
+def _place(keys: Iterable[str]) -> str:
+    """Return the dotted name of a key, quoted where it could not be printed."""
+    where = ".".join(keys)
+    return where if where.isprintable() and len(where) <= _MOST_LETTERS else quote(where)
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     """Read a YAML mapping."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InvalidRecipeError(f"recipe {path}: cannot be read: {' '.join(str(error).split())}") from error
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidRecipeError(f"recipe {path}: cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise InvalidRecipeError(f"recipe {path}: holds {type(content).__name__}, expected a mapping of keys")
     return content
@@ -153,9 +197,9 @@ def _override(content: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise InvalidRecipeError(f"override {override!r}: expected key=value, as in training.steps=100")
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InvalidRecipeError(f"override {override!r}: the value is not YAML") from error
+        parsed = parse_yaml(value)
+    except ValueError as error:
+        raise InvalidRecipeError(f"override {quote(override)}: the value is {error}") from error
     *parents, last = key.split(".")
     for parent in parents:
         content = content.setdefault(parent, {})
@@ -170,11 +214,13 @@ def explain(error: ValidationError) -> str:
     for detail in error.errors():
         # A union adds the branch it tried to the location; to a reader only the keys matter.
         keys = [str(part) for part in detail["loc"] if str(part) not in _BRANCHES]
-        where = ".".join(keys)
+        where = _place(keys)
         if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             lines.append(f"unknown key {where!r}")
         elif detail["type"] == "missing":
             lines.append(f"key {where!r} is missing")
         else:
-            lines.append(f"{where} is {detail['input']!r}: {detail['msg']}")
-    return "; ".join(dict.fromkeys(lines))
+            lines.append(f"{where} is {quote(detail['input'])}: {detail['msg']}")
+    first = list(dict.fromkeys(lines))[:_MOST_WRONG]
+    more = len(set(lines)) - len(first)
+    return "; ".join(first) + (f"; and {more} more" if more else "")

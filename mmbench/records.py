@@ -6,14 +6,12 @@ and a changed recipe, option, split or line of code never reuses an old one.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +26,7 @@ import mmbench_kernels
 from mmbench.errors import DataError
 from mmbench.recipe import explain
 from mmbench.registry import Entry
+from mmbench.sources import hash_sources, with_private_imports
 
 PROTOCOL_VERSION = 1
 _HERE = Path(__file__).parent
@@ -39,6 +38,7 @@ _LOOP = (
     "loading.py",
     "metrics.py",
     "scenarios/*.py",
+    "search.py",
     "training.py",
     "transforms.py",
     "windows.py",
@@ -98,50 +98,12 @@ def code_hash(method: Entry, dataset: Entry) -> dict[str, str]:
     shared = [*(baselines / "blocks").rglob("*.py"), baselines / "method.py", baselines / "optim.py"]
     loop = [f for name in _LOOP for f in sorted(_HERE.glob(name))]
     return {
-        "method": _hash_sources(method.sources),
-        "blocks": _hash_sources(shared),
-        "operators": _hash_sources(kernels.rglob("*.py")),
-        "loop": _hash_sources(loop),
-        "dataset": _hash_sources(_with_private_imports(dataset.sources)),
+        "method": hash_sources(method.sources),
+        "blocks": hash_sources(shared),
+        "operators": hash_sources(kernels.rglob("*.py")),
+        "loop": hash_sources(loop),
+        "dataset": hash_sources(with_private_imports(dataset.sources)),
     }
-
-
-def _with_private_imports(files: Iterable[Path]) -> set[Path]:
-    """Add the private dataset modules that some files import at their top, and what those import."""
-    found: set[Path] = set()
-    waiting = list(files)
-    while waiting:
-        file = waiting.pop()
-        found.add(file)
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(
-                "mmbench.datasets._"
-            ):
-                continue
-            folder = _HERE / "datasets" / str(node.module).split(".")[2]
-            sources = folder.rglob("*.py") if folder.is_dir() else [folder.with_suffix(".py")]
-            waiting += [source for source in sources if source not in found]
-    return found
-
-
-def _hash_sources(files: Iterable[Path]) -> str:
-    """Hash the statements of some files, in the order of their names."""
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(f"{file.parent.name}/{file.name}\n{_statements(file)}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-@cache
-def _statements(file: Path) -> str:
-    """Return a file's code without comments and docstrings."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            kept = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
-            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
-    return ast.unparse(tree)
 
 
 def record_path(results: Path, record_id: str) -> Path:

@@ -1,7 +1,8 @@
 """Which methods and datasets exist: the file's name is the key, the folder is the list.
 
 Plug-ins outside the repository are found by the entry-point groups `mmbench.methods` and `mmbench.datasets`,
-each entry naming a module that holds one class. Listing imports nothing: titles are read from the source.
+each entry naming a module that holds one class; a single file outside is added by its path for this process.
+Listing imports nothing: titles are read from the source.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import importlib.metadata
 import importlib.util
 import inspect
 import logging
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from mmbench.errors import UnknownNameError
+from mmbench.errors import InvalidRecipeError, UnknownNameError
 
 if TYPE_CHECKING:
     from mmbench.datasets._dataset import Dataset
@@ -35,7 +37,7 @@ class Entry:
         name: The key, the file's name.
         module: Dotted name of the module that holds the class.
         file: Its source file; for a package, its `__init__.py`.
-        origin: "mmbench", or the distribution that brings the plug-in.
+        origin: "mmbench", the distribution that brings the plug-in, or the path of a single file.
     """
 
     name: str
@@ -84,6 +86,53 @@ def entries(kind: Kind) -> dict[str, Entry]:
             origin = point.dist.name if point.dist is not None else point.module
             found[point.name] = Entry(point.name, point.module, Path(plugin.origin), origin)
     return found
+
+
+def add_file(kind: Kind, path: Path) -> str:
+    """Add a method or dataset that is one file, for this process.
+
+    Its folder joins the import path, as a script's does, so that reading processes find it too.
+
+    Args:
+        kind: What it is.
+        path: The file; its name is the key.
+
+    Returns:
+        The key.
+
+    Raises:
+        UnknownNameError: If there is no such file.
+        InvalidRecipeError: If its name is taken or is no module name, or it holds no class with a title.
+    """
+    if not path.is_file():
+        raise UnknownNameError(f"{kind} file", str(path), names(kind), hint="there is no such file")
+    file, name = path.resolve(), path.stem
+    known = entries(kind)
+    if name in known and known[name].file != file:
+        raise InvalidRecipeError(f"{kind} file {path}: the name {name!r} is taken; give the file another one")
+    try:
+        title = _literal_title(file)
+    except (SyntaxError, ValueError, UnicodeDecodeError) as error:
+        words = " ".join(str(error).split())
+        raise InvalidRecipeError(f"{kind} file {path}: is not Python ({words})") from error
+    if title is None:
+        raise InvalidRecipeError(
+            f'{kind} file {path}: holds no class with a literal title = "…"; expected one '
+            f"{'Method' if kind == 'method' else 'Dataset'} as CONTRIBUTING.md describes it"
+        )
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or spec.origin is None or Path(spec.origin).resolve() != file:
+        found = "no module name" if spec is None else f"the name of {spec.origin}"
+        raise InvalidRecipeError(f"{kind} file {path}: {name!r} is {found}; give the file another one")
+    known[name] = Entry(name, name, file, str(path))
+    return name
+
+
+def key(kind: Kind, name_or_file: str) -> str:
+    """Return the key of a method or dataset given by name or by the path of its one file; see `add_file`."""
+    return add_file(kind, Path(name_or_file)) if name_or_file.endswith(".py") else name_or_file
 
 
 def entry(kind: Kind, name: str) -> Entry:

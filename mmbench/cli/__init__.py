@@ -6,6 +6,7 @@ Exit codes: 0 ok; 1 internal error; 2 usage or invalid recipe; 3 unknown name; 4
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 from collections.abc import Sequence
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
+    logging.getLogger("tifffile").disabled = True  # what is wrong with a file is said in our own one line
     try:
         result = app(arguments, prog_name="mmbench", standalone_mode=False)
     except MMBenchError as error:

@@ -17,7 +17,29 @@ if TYPE_CHECKING:
     from mmbench.cells import Run
     from mmbench.datasets._dataset import Dataset
 
-DatasetName = Annotated[str, typer.Option("--dataset", "-d", help="A dataset of 'mmbench list'.")]
+
+def dataset_key(name_or_file: str | None) -> str | None:
+    """Return a dataset's name; one that is given as a file is added under its name first."""
+    from mmbench.registry import key
+
+    return None if name_or_file is None else key("dataset", name_or_file)
+
+
+def method_key(name_or_file: str) -> str:
+    """Return a method's name; one that is given as a file is added under its name first."""
+    from mmbench.registry import key
+
+    return key("method", name_or_file)
+
+
+_A_DATASET = "A dataset of 'mmbench list', or the .py file of your own."
+_A_METHOD = "A method of 'mmbench list', or the .py file of your own."
+DatasetName = Annotated[str, typer.Option("--dataset", "-d", help=_A_DATASET, callback=dataset_key)]
+DatasetArgument = Annotated[str, typer.Argument(help=_A_DATASET, callback=dataset_key)]
+MethodArgument = Annotated[str, typer.Argument(help=_A_METHOD, callback=method_key)]
+MethodNames = Annotated[
+    str, typer.Option("--methods", "-m", help="Names (or your .py files) separated by commas, or 'all'.")
+]
 RecipeName = Annotated[str, typer.Option("--recipe", "-r", help="A shipped recipe, or a .yaml file.")]
 Overrides = Annotated[
     list[str] | None,
@@ -37,6 +59,11 @@ DatasetOptions = Annotated[
     list[str] | None,
     typer.Option("--dataset-option", help="Another option of the dataset, as seed=1. May be repeated."),
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Folder of prepared pixels; else $MMBENCH_CACHE, else your cache folder."),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Read the files, whatever is prepared.")]
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Reading processes; the result is the same.")]
 Results = Annotated[Path, typer.Option("--results", help="Folder of the records.")]
@@ -64,9 +91,8 @@ def dataset_keywords(choice: DatasetChoice) -> dict[str, Any]:
         UnknownNameError: If there is no such dataset.
         InvalidRecipeError: If it has no such option, or two splits are given.
     """
-    import yaml
-
     from mmbench.registry import find
+    from mmbench.settings_files import parse_yaml, quote
 
     if choice.split is not None and choice.split_file is not None:
         raise InvalidRecipeError("--split and --split-file were both given; expected one of them")
@@ -76,9 +102,9 @@ def dataset_keywords(choice: DatasetChoice) -> dict[str, Any]:
         if not separator:
             raise InvalidRecipeError(f"--dataset-option {item!r}: expected key=value, as in seed=1")
         try:
-            keywords[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InvalidRecipeError(f"--dataset-option {item!r}: the value is not YAML") from error
+            keywords[key] = parse_yaml(value)
+        except ValueError as error:
+            raise InvalidRecipeError(f"--dataset-option {quote(item)}: the value is {error}") from error
     named = {
         "split": choice.split if choice.split_file is None else choice.split_file,
         "optical": choice.optical,
@@ -94,11 +120,10 @@ def dataset_keywords(choice: DatasetChoice) -> dict[str, Any]:
     return keywords
 
 
-def open_dataset(name: str, keywords: dict[str, Any], root: Path | None) -> Dataset:
-    """Open a dataset with the keywords of `dataset_keywords`.
+def construct_dataset(name: str, keywords: dict[str, Any], root: Path | None) -> Dataset:
+    """Return a dataset with the keywords of `dataset_keywords`, whether all its files are there or not.
 
     Raises:
-        DataError: If files are missing.
         InvalidRecipeError: If it does not accept a value.
     """
     from mmbench.registry import find
@@ -110,6 +135,33 @@ def open_dataset(name: str, keywords: dict[str, Any], root: Path | None) -> Data
         raise InvalidRecipeError(f"dataset {name!r} with {words}: {error}") from error
 
 
+def open_dataset(name: str, keywords: dict[str, Any], root: Path | None) -> Dataset:
+    """Return a dataset as `construct_dataset` does, with all its files.
+
+    Raises:
+        DataError: If files are missing.
+        InvalidRecipeError: If it does not accept a value.
+    """
+    dataset = construct_dataset(name, keywords, root)
+    dataset.require_files()
+    return dataset
+
+
+def with_cache(dataset: Dataset, name: str, cache: Path | None, no_cache: bool) -> Dataset:
+    """Return a dataset that reads prepared pixels where there are valid ones, unless that is not wanted.
+
+    Raises:
+        InvalidRecipeError: If a cache and none are asked for.
+    """
+    if no_cache:
+        if cache is not None:
+            raise InvalidRecipeError("--cache and --no-cache were both given; expected one of them")
+        return dataset
+    from mmbench.datasets._prepared.dataset import open_prepared
+
+    return open_prepared(dataset, name, cache)
+
+
 def open_run(
     choice: DatasetChoice,
     recipe_name: str,
@@ -119,6 +171,8 @@ def open_run(
     device: str,
     results: Path,
     workers: int = 0,
+    cache: Path | None = None,
+    no_cache: bool = False,
 ) -> Run:
     """Check every name and option, then open the data: nothing is trained before all is known to be right."""
     from mmbench.registry import entry
@@ -137,7 +191,7 @@ def open_run(
     check_options(recipe, methods, dataset)
     return Run(
         dataset_name=choice.name,
-        dataset=dataset,
+        dataset=with_cache(dataset, choice.name, cache, no_cache),
         recipe=recipe,
         device=resolve_device(device),
         results=results,
@@ -164,7 +218,8 @@ def parse_methods(text: str) -> list[str]:
     """
     from mmbench.registry import names
 
-    found = names("method") if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    given = [name.strip() for name in text.split(",") if name.strip()]
+    found = names("method") if text == "all" else [method_key(name) for name in given]
     if not found:
         raise InvalidRecipeError(f"--methods {text!r}: expected names separated by commas, or 'all'")
     return list(dict.fromkeys(found))

@@ -14,19 +14,27 @@ def evaluate(
     weights: Annotated[Path, typer.Argument(help="A file of 'mmbench train'.")],
     dataset: Annotated[
         str | None,
-        typer.Option("--dataset", "-d", help="Another dataset with the same modalities."),
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="Another dataset with the same modalities, or the .py file of your own.",
+            callback=options.dataset_key,
+        ),
     ] = None,
     root: options.Root = None,
     split: options.SplitName = None,
     split_file: options.SplitFile = None,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
     device: options.DeviceName = "auto",
     progress: options.ProgressStyle = "auto",
 ) -> None:
     """Score saved weights on the test tiles under every scenario and print the table."""
     options.check_choice("--progress", progress, options.PROGRESS_STYLES)
+    from mmbench.datasets._dataset import TEST_LABELS
     from mmbench.devices import resolve_device, resolve_precision
     from mmbench.errors import DataError
-    from mmbench.evaluation import TEST_LABELS, Evaluator
+    from mmbench.evaluation import Evaluator
     from mmbench.reporting.progress import display
     from mmbench.weights import load_weights
 
@@ -42,6 +50,7 @@ def evaluate(
             f"dataset {name!r} has modalities {opened.modalities} and {opened.num_classes} classes; "
             f"{weights} was trained on {header.modalities} and {header.num_classes} classes"
         )
+    opened = options.with_cache(opened, name, cache, no_cache)
     place = resolve_device(device)
     precision = resolve_precision(place, header.recipe.training.precision)
     evaluator = Evaluator(opened, header.normalizer, header.recipe.evaluation, place, precision)

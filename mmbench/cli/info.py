@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmbench.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from mmbench.datasets._files import TileFile
 
 
 def show(name: Annotated[str, typer.Argument(help="A method, dataset or recipe of 'mmbench list'.")]) -> None:
@@ -57,6 +60,29 @@ def _show_dataset(name: str) -> None:
     typer.echo(f"\noptions (--dataset-option, or --optical and --height)\n{_bullets(known)}")
     if dataset.request:
         typer.echo(f"\n{dataset.request}")
+        _show_files(name)
+
+
+def _show_files(name: str) -> None:
+    """Say how many files of each kind the default split needs, and how many are there."""
+    from tabulate import tabulate
+
+    from mmbench.registry import find
+
+    dataset = find("dataset", name)()
+    kinds: dict[str, list[TileFile]] = {}
+    for file in dataset.files():
+        kinds.setdefault(file.kind, []).append(file)
+    rows = [
+        [kind, str(len(files)), str(sum(file.path is not None for file in files)), files[0].expected]
+        for kind, files in kinds.items()
+    ]
+    typer.echo(
+        f"\nfiles of split {dataset.split_name} ({' + '.join(dataset.modalities)}), "
+        f"looked for in {getattr(dataset, 'root', None)}\n"
+    )
+    typer.echo(tabulate(rows, headers=["kind", "needed", "found", "the first"], disable_numparse=True))
+    typer.echo(f"\nmmbench data check {name} looks at each of them")
 
 
 def _show_recipe(name: str) -> None:

@@ -11,7 +11,7 @@ from mmbench.cli import _options as options
 
 
 def plan(
-    methods: Annotated[str, typer.Option("--methods", "-m", help="Names separated by commas, or 'all'.")],
+    methods: options.MethodNames,
     dataset: options.DatasetName,
     recipe: options.RecipeName = "default",
     overrides: options.Overrides = None,
@@ -28,7 +28,9 @@ def plan(
     """Say which cells of a run are done, and why the others are not. Runs nothing."""
     wanted_methods, wanted_seeds = options.parse_methods(methods), options.parse_seeds(seeds)
     choice = options.DatasetChoice(dataset, root, split, split_file, optical, height, dataset_option)
-    opened = options.open_run(choice, recipe, overrides, wanted_methods, device=device, results=results)
+    opened = options.open_run(
+        choice, recipe, overrides, wanted_methods, device=device, results=results, no_cache=True
+    )  # no pixel is read
     from mmbench.cells import Cell, state
     from mmbench.records import read_records
 

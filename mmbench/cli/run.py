@@ -18,7 +18,7 @@ _FAILED_CELLS, _BROKEN_PROTOCOL = 5, 6
 
 
 def run(
-    methods: Annotated[str, typer.Option("--methods", "-m", help="Names separated by commas, or 'all'.")],
+    methods: options.MethodNames,
     dataset: options.DatasetName,
     recipe: options.RecipeName = "default",
     overrides: options.Overrides = None,
@@ -29,6 +29,8 @@ def run(
     optical: options.Optical = None,
     height: options.Height = None,
     dataset_option: options.DatasetOptions = None,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
     device: options.DeviceName = "auto",
     workers: options.Workers = 0,
     results: options.Results = Path("results"),
@@ -40,7 +42,15 @@ def run(
     wanted_methods, wanted_seeds = options.parse_methods(methods), options.parse_seeds(seeds)
     choice = options.DatasetChoice(dataset, root, split, split_file, optical, height, dataset_option)
     opened = options.open_run(
-        choice, recipe, overrides, wanted_methods, device=device, results=results, workers=workers
+        choice,
+        recipe,
+        overrides,
+        wanted_methods,
+        device=device,
+        results=results,
+        workers=workers,
+        cache=cache,
+        no_cache=no_cache,
     )
     from mmbench.cells import Cell
 
@@ -60,7 +70,8 @@ def run(
 
 
 def _say_header(opened: Run, cells: list[Cell]) -> None:
-    """Say what runs where."""
+    """Say what runs where, and on what."""
+    from mmbench.datasets._prepared.dataset import pixel_source
     from mmbench.devices import describe_device, resolve_precision
 
     split = opened.dataset.split
@@ -69,6 +80,7 @@ def _say_header(opened: Run, cells: list[Cell]) -> None:
         f"recipe {opened.recipe.name}",
         f"{opened.dataset_name} split {opened.dataset.split_name} ({tiles})",
         f"modalities {' + '.join(opened.dataset.modalities)}",
+        f"pixels from {pixel_source(opened.dataset)}",
         f"device {describe_device(opened.device)}",
         resolve_precision(opened.device, opened.recipe.training.precision),
         f"records in {opened.results}",

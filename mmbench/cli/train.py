@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    method: Annotated[str, typer.Argument(help="A method of 'mmbench list'.")],
+    method: options.MethodArgument,
     dataset: options.DatasetName,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, .safetensors.")],
     recipe: options.RecipeName = "default",
@@ -29,6 +29,8 @@ def train(
     optical: options.Optical = None,
     height: options.Height = None,
     dataset_option: options.DatasetOptions = None,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
     device: options.DeviceName = "auto",
     workers: options.Workers = 0,
     progress: options.ProgressStyle = "auto",
@@ -37,15 +39,22 @@ def train(
     options.check_choice("--progress", progress, options.PROGRESS_STYLES)
     choice = options.DatasetChoice(dataset, root, split, split_file, optical, height, dataset_option)
     opened = options.open_run(
-        choice, recipe, overrides, [method], device=device, results=out.parent, workers=workers
+        choice,
+        recipe,
+        overrides,
+        [method],
+        device=device,
+        results=out.parent,
+        workers=workers,
+        cache=cache,
+        no_cache=no_cache,
     )
     if out.is_dir():
         raise InvalidRecipeError(f"--out {out}: is a folder, expected the name of a file to write")
     out.parent.mkdir(parents=True, exist_ok=True)  # a path that cannot be written shows now
     opened.check_tiles()
-    from mmbench import training
     from mmbench.cells import Cell
-    from mmbench.execution import build_method
+    from mmbench.execution import build_method, train_cell
     from mmbench.reporting.progress import display
     from mmbench.weights import save_weights
 
@@ -53,16 +62,7 @@ def train(
     with display(progress) as shown:  # type: ignore[arg-type]
         shown.cell(1, 1, str(cell))
         built = build_method(opened, cell)
-        result = training.train(
-            built,
-            opened.dataset,
-            opened.normalizer,
-            opened.recipe.training,
-            seed=seed,
-            evaluator=opened.evaluator,
-            workers=workers,
-            progress=partial(shown.step, "train"),
-        )
+        result, _ = train_cell(opened, cell, built, lambda phase: partial(shown.step, phase))
         shown.result(f"{result.steps} steps in {result.seconds:.0f} s")
     save_weights(out, built, _header(opened, cell, choice))
     typer.echo(

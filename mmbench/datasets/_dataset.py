@@ -8,14 +8,23 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmbench.datasets._digest import file_sha256, sample_digest
+from mmbench.datasets._files import FileReport, TileFile
+from mmbench.errors import DataError, InvalidRecipeError
+from mmbench.settings_files import parse_yaml, quote
+
 Role = Literal["train", "val", "test"]
 Labels = Literal["full", "eroded"]
+
+TEST_LABELS: Labels = "eroded"
+"""The protocol trains (and validates) on full labels and tests on eroded ones."""
 
 
 class Window(NamedTuple):
@@ -63,9 +72,8 @@ class Split:
         for role in ("train", "val", "test"):
             for tile_id in getattr(self, role):
                 if tile_id in seen:
-                    raise ValueError(
-                        f"split has tile {tile_id!r} in {seen[tile_id]} and in {role}; a tile has one role"
-                    )
+                    roles = f"{seen[tile_id]} and in {role}"
+                    raise ValueError(f"split has tile {quote(tile_id)} in {roles}; a tile has one role")
                 seen[tile_id] = role
 
     def role(self, role: Role) -> tuple[str, ...]:
@@ -73,11 +81,23 @@ class Split:
         tiles: tuple[str, ...] = getattr(self, role)
         return tiles
 
+    @property
+    def tiles(self) -> tuple[str, ...]:
+        """The tile ids of all roles: train, val, test."""
+        return (*self.train, *self.val, *self.test)
+
+    def labels_of(self, tile_id: str) -> Labels:
+        """Return which labels the protocol reads of a tile: eroded ones of a test tile, else full ones."""
+        return TEST_LABELS if tile_id in self.test else "full"
+
 
 class Dataset(abc.ABC):
     """Tiles with co-registered modalities and class labels; one file holds one subclass.
 
-    The constructor takes keyword options only; `root` and `split` are understood by every dataset.
+    The constructor takes keyword options only; `root` and `split` are understood by every dataset. A subclass
+    brings `identity`, `size`, `read`, `fake` and, where it reads files, `files`; checking, preparing,
+    statistics and the digest of the files come with this class. For rasters in folders start from
+    `RasterDataset`, which brings those too.
     """
 
     title: ClassVar[str]
@@ -97,6 +117,8 @@ class Dataset(abc.ABC):
 
     modalities: dict[str, int]
     """Modality -> channels, set by the constructor; keys name the content: `irrg`, `rgb`, `ndsm`, `dsm`."""
+    optical_modalities: tuple[str, ...] = ()
+    """Those that light makes: photometric augmentation, where a recipe asks for it, changes only them."""
     split: Split
     """The split in use, set by the constructor."""
     split_name: str
@@ -104,7 +126,7 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def __init__(self, *, root: Path | None = None, split: str | Path | None = None, **options: Any) -> None:
-        """Open the dataset, checking that what the split needs is there.
+        """Resolve the options and find the files, reading none; a missing one is `require_files`' to refuse.
 
         Args:
             root: Its folder; None looks in the documented places.
@@ -112,7 +134,6 @@ class Dataset(abc.ABC):
             options: The dataset's own; a subclass spells them out.
 
         Raises:
-            DataError: If files are missing.
             InvalidRecipeError: If an option or the split is wrong.
         """
 
@@ -124,7 +145,10 @@ class Dataset(abc.ABC):
     @property
     @abc.abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Everything but the split that decides which pixels come out: options, height source, version."""
+        """What decides which pixels come out of given files: options, height source, reader version.
+
+        Neither the split nor the files belong here: both stand beside it in a record.
+        """
 
     @abc.abstractmethod
     def size(self, tile_id: str) -> tuple[int, int]:
@@ -143,6 +167,64 @@ class Dataset(abc.ABC):
             DataError: If a file is missing, truncated, mismatched or holds a colour outside the palette.
         """
 
+    def files(self) -> list[TileFile]:
+        """Return the files that the split needs, tile by tile, found or not; none where nothing is stored."""
+        return []
+
+    def require_files(self) -> None:
+        """Refuse a dataset that lacks a file.
+
+        Raises:
+            DataError: If nothing is there, or naming the first files that are missing and what to do.
+        """
+        files = self.files()
+        missing = [file for file in files if file.path is None]
+        if missing:
+            raise DataError(self._missing_words(missing, len(missing) == len(files)))
+
+    def _missing_words(self, missing: list[TileFile], nothing_found: bool) -> str:
+        """Say which files are missing and what to do; a subclass that knows its folder says it better."""
+        first = "; ".join(file.expected for file in missing[:3])
+        more = f" and {len(missing) - 3} more files" if len(missing) > 3 else ""
+        tiles = len({file.tile_id for file in missing})
+        return (
+            f"{self.title}: {tiles} of {len(self.split.tiles)} tiles are incomplete, missing {first}{more}. "
+            "Add them, or list the tiles you have in a split file"
+        )
+
+    def examine(self, file: TileFile, *, content: bool = True) -> FileReport:
+        """Look at one file; a subclass that knows its format adds sizes, types and what is wrong inside.
+
+        Args:
+            file: One of `files`.
+            content: Whether to read it all; else only what its header and the file system say.
+
+        Returns:
+            What was found; a missing or unreadable file is a problem in it, not an error.
+        """
+        report = FileReport(file)
+        if file.path is None:
+            report.problems.append(f"missing: expected {file.expected}. {file.note or 'Add it'}")
+            return report
+        try:
+            report.num_bytes = file.path.stat().st_size
+            if content:
+                report.sha256 = file_sha256(file.path)
+        except OSError as error:
+            report.problems.append(f"cannot be read ({error.strerror}). Check its rights and the disk")
+        return report
+
+    @cached_property
+    def files_digest(self) -> str | None:
+        """A quick digest of the files in use, None where there are none; part of a record's identity.
+
+        Raises:
+            DataError: If a file is missing.
+        """
+        self.require_files()
+        paths = [file.path for file in self.files() if file.path is not None]
+        return sample_digest(paths) if paths else None
+
     @classmethod
     @abc.abstractmethod
     def fake(cls, root: Path) -> Dataset:
@@ -155,28 +237,19 @@ def read_split_file(path: Path) -> Split:
     Raises:
         InvalidRecipeError: If the file is missing, not of this form, or a tile stands in two roles.
     """
-    import yaml
-
-    from mmbench.errors import InvalidRecipeError
-
     expected = "expected the keys train, test and optionally val, each a list of tile ids"
     try:
-        # BaseLoader keeps every scalar a string: to YAML 1.1 an unquoted 2_10 is the number 210.
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError) as error:
+        content = parse_yaml(path.read_text(encoding="utf-8"), strings_only=True)
+    except (OSError, ValueError) as error:
         raise InvalidRecipeError(f"split file {path}: cannot be read ({error}); {expected}") from error
-    except yaml.YAMLError as error:
-        raise InvalidRecipeError(
-            f"split file {path}: not YAML or JSON ({' '.join(str(error).split())}); {expected}"
-        ) from error
     if not isinstance(content, dict) or not {"train", "test"} <= set(content) <= {"train", "val", "test"}:
-        found = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        found = quote(list(content)) if isinstance(content, dict) else type(content).__name__
         raise InvalidRecipeError(f"split file {path}: found {found}; {expected}")
     roles: dict[str, tuple[str, ...]] = {}
     for role in ("train", "val", "test"):
         ids = content.get(role) or []
         if not isinstance(ids, list) or not all(isinstance(tile_id, str) for tile_id in ids):
-            raise InvalidRecipeError(f"split file {path}: {role} is {ids!r}; {expected}")
+            raise InvalidRecipeError(f"split file {path}: {role} is {quote(ids)}; {expected}")
         roles[role] = tuple(ids)
     try:
         return Split(**roles)

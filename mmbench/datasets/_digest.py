@@ -1,4 +1,4 @@
-"""A digest of image files that is quick on gigabytes: sizes and samples of the bytes."""
+"""Digests of files: a quick one on gigabytes, from sizes and samples of the bytes, and a complete one."""
 
 from __future__ import annotations
 
@@ -29,3 +29,13 @@ def sample_digest(paths: Iterable[Path]) -> str:
                 stream.seek(offset)
                 digest.update(stream.read(_BLOCK))
     return digest.hexdigest()[:16]
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a whole file, 64 hexadecimal digits.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

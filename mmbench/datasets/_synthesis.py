@@ -14,17 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mmbench.datasets._availability import all_tiles
 from mmbench.datasets._city import CityTile, make_tile
 from mmbench.datasets._isprs import IsprsDataset
+from mmbench.datasets._rasters.fakes import write_raster
 from mmbench.errors import InvalidRecipeError
 
 Layout = Literal["potsdam", "vaihingen"]
 
+_TILED = {"tile": (64, 64)}
+STORAGES: dict[str, dict[str, Any]] = {
+    "uncompressed": {},
+    "lzw": {"compression": "lzw", "rowsperstrip": 16},
+    "lzw-one-strip": {"compression": "lzw", "rowsperstrip": 2**31 - 1},
+    "lzw-tiled": {"compression": "lzw", **_TILED},
+    "deflate": {"compression": "zlib", "predictor": True, "rowsperstrip": 16},
+    "jpeg": {"compression": "jpeg", **_TILED},
+    "bigtiff": {"bigtiff": True},
+}
+"""How TIFF files may be stored; as JPEG only pictures of three channels are, and their values change."""
+
 _GSD_M = 0.2
 """Coarser than the true pixels, so that a small tile still shows a few houses."""
 _BORDER_PX = 3
-_JPEG_LEVEL = 98
 _SMALLEST_PX = 16
 _TILES_PER_SEED = 100  # more than a dataset has, so that no two seeds share a tile
 
@@ -39,7 +50,13 @@ _COMPLETE = {
 
 
 def write_isprs_folder(
-    layout: Layout, out: Path, *, size: int = 256, seed: int = 0, tiles: Sequence[str] | None = None
+    layout: Layout,
+    out: Path,
+    *,
+    size: int = 256,
+    seed: int = 0,
+    tiles: Sequence[str] | None = None,
+    storage: str = "uncompressed",
 ) -> list[Path]:
     """Write a synthetic town that the readers of ISPRS data take for the real one.
 
@@ -52,13 +69,14 @@ def write_isprs_folder(
         size: Columns of a tile; Potsdam's tiles are square, Vaihingen's a quarter taller than wide.
         seed: Another seed is another town; a tile's pixels do not depend on which others are written.
         tiles: Ids to write; None writes all tiles of the official split, 38 or 33.
+        storage: One of `STORAGES`.
 
     Returns:
         The files, sorted.
 
     Raises:
-        InvalidRecipeError: If the layout or a tile is unknown, there is no tile, the size is too small, the
-            seed negative, or `out` not empty.
+        InvalidRecipeError: If layout, storage or a tile is unknown, there is no tile, the size is too small,
+            the seed negative, or `out` not empty.
     """
     # Imported here: the datasets' own `fake` imports this module.
     from mmbench.datasets.potsdam import Potsdam
@@ -67,7 +85,7 @@ def write_isprs_folder(
     datasets: dict[str, type[IsprsDataset]] = {"potsdam": Potsdam, "vaihingen": Vaihingen}
     if layout not in datasets:
         raise InvalidRecipeError(f"layout is {layout!r}; expected {' or '.join(map(repr, datasets))}")
-    return write_folder(datasets[layout], out, size=size, seed=seed, tiles=tiles)
+    return write_folder(datasets[layout], out, size=size, seed=seed, tiles=tiles, storage=storage)
 
 
 def write_folder(
@@ -77,9 +95,12 @@ def write_folder(
     size: int = 256,
     seed: int = 0,
     tiles: Sequence[str] | None = None,
+    storage: str = "uncompressed",
 ) -> list[Path]:
     """Write a folder for a reader; see `write_isprs_folder`."""
-    known = all_tiles(dataset.splits["official"])
+    if storage not in STORAGES:
+        raise InvalidRecipeError(f"storage is {storage!r}; expected one of {', '.join(STORAGES)}")
+    known = dataset.splits["official"].tiles
     chosen = known if tiles is None else tuple(tiles)
     unknown = [tile for tile in chosen if tile not in known]
     if unknown or not chosen or size < _SMALLEST_PX or seed < 0:
@@ -98,7 +119,7 @@ def write_folder(
         built = Path(scratch) / "folder"
         for tile_id in chosen:
             number = seed * _TILES_PER_SEED + known.index(tile_id)
-            _write_tile(dataset, tile_id, make_tile(number, shape, _GSD_M), built)
+            _write_tile(dataset, tile_id, make_tile(number, shape, _GSD_M), built, storage)
         if out.exists():  # it may be the current folder, which cannot be replaced
             for child in built.iterdir():
                 child.rename(out / child.name)
@@ -107,7 +128,7 @@ def write_folder(
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
-def _write_tile(dataset: type[IsprsDataset], tile_id: str, city: CityTile, out: Path) -> None:
+def _write_tile(dataset: type[IsprsDataset], tile_id: str, city: CityTile, out: Path, storage: str) -> None:
     """Write every file of a tile below `out`."""
     public = tile_id not in dataset.splits["official"].test
     for name, raster in _rasters(dataset, city):
@@ -116,7 +137,9 @@ def _write_tile(dataset: type[IsprsDataset], tile_id: str, city: CityTile, out: 
         if name in _COMPLETE[dataset.name]:  # labels: the public ones lie in two folders, as they really do
             folders = [_COMPLETE[dataset.name][name], *(folders if public else ())]
         for folder in folders:
-            _write(out / source.path(tile_id, folder), raster)
+            is_picture = name in ("rgb", "nirgb", "top")
+            how = STORAGES[storage] if is_picture or storage != "jpeg" else STORAGES["uncompressed"]
+            write_raster(out / source.path(tile_id, folder), raster, **how)
 
 
 def _rasters(dataset: type[IsprsDataset], city: CityTile) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -148,17 +171,3 @@ def _near_border(target: NDArray[np.uint8]) -> NDArray[np.bool_]:
         return border
     near: NDArray[np.bool_] = ndimage.distance_transform_edt(~border) < _BORDER_PX
     return near
-
-
-def _write(path: Path, raster: NDArray[Any]) -> None:
-    import imagecodecs
-    import tifffile
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".jpg":
-        path.write_bytes(imagecodecs.jpeg8_encode(raster, level=_JPEG_LEVEL))
-    elif raster.ndim == 2:
-        tifffile.imwrite(path, raster, photometric="minisblack")
-    else:
-        extra = ["unspecified"] * (raster.shape[2] - 3)  # the near infrared beside red, green, blue
-        tifffile.imwrite(path, raster, photometric="rgb", planarconfig="contig", extrasamples=extra)

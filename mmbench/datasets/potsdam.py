@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from mmbench.datasets._availability import Bands, hold_out
 from mmbench.datasets._dataset import Split
-from mmbench.datasets._folders import Source
-from mmbench.datasets._isprs import IsprsDataset
+from mmbench.datasets._isprs import HEIGHT_SHORTFALL_PX, IsprsDataset
+from mmbench.datasets._rasters.folders import Source
+from mmbench.datasets._rasters.layers import Layer
+from mmbench.datasets._splits import hold_out
 
 _WRONG_LABELS = "7_10"
 
@@ -79,17 +80,24 @@ Only the tiles of the chosen split are needed; doubled folders and ids without p
             note="Test tiles are scored on eroded labels",
         ),
     }
-    bands: ClassVar[Mapping[str, tuple[Bands, ...]]] = {
+    layers: ClassVar[Mapping[str, tuple[Layer, ...]]] = {
         "irrg": (
-            (("rgbir", 3), ("rgbir", 0), ("rgbir", 1)),
-            (("nirgb", 0), ("rgb", 0), ("rgb", 1)),
+            Layer((("rgbir", 3), ("rgbir", 0), ("rgbir", 1)), kind="optical"),
+            Layer((("nirgb", 0), ("rgb", 0), ("rgb", 1)), kind="optical"),
         ),
         "rgb": (
-            (("rgbir", 0), ("rgbir", 1), ("rgbir", 2)),
-            (("rgb", 0), ("rgb", 1), ("rgb", 2)),
+            Layer((("rgbir", 0), ("rgbir", 1), ("rgbir", 2)), kind="optical"),
+            Layer((("rgb", 0), ("rgb", 1), ("rgb", 2)), kind="optical"),
         ),
-        "ndsm": ((("ndsm_lastools", 0),), (("ndsm_ownapproach", 0),)),
-        "dsm": ((("dsm", 0),),),
+        "ndsm": tuple(
+            Layer(((source, 0),), kind="height", steps_per_unit=10, shortfall_px=HEIGHT_SHORTFALL_PX)
+            for source in ("ndsm_lastools", "ndsm_ownapproach")
+        ),
+        "dsm": (
+            Layer(
+                (("dsm", 0),), kind="height", stored="float", surface=True, shortfall_px=HEIGHT_SHORTFALL_PX
+            ),
+        ),
     }
     fake_tiles = ("2_10", "6_9", "2_13")
 
@@ -109,11 +117,10 @@ Only the tiles of the chosen split are needed; doubled folders and ids without p
             split: "official", "ssrs" (18 and 6 tiles), or a file for `read_split_file`.
             optical: Infrared, red, green or red, green, blue.
             height: "ndsm" is the height that the data bring, above ground and cut off at 25.5 m; "dsm" is the
-                surface model less an estimate of the ground (see `mmbench.datasets._ground`).
+                surface model less an estimate of the ground (see `mmbench.datasets._rasters.ground`).
             keep_7_10: Keep the tile 7_10, whose labels have errors.
 
         Raises:
-            DataError: If a file is missing that the split needs.
             InvalidRecipeError: If an option or the split file is wrong.
         """
         dropped = () if keep_7_10 else (_WRONG_LABELS,)

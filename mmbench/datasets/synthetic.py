@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmbench.datasets._city import GENERATOR_VERSION, make_tile
 from mmbench.datasets._dataset import Dataset, Labels, Role, Sample, Split, Window, read_split_file
+from mmbench.datasets._erosion import erode
 from mmbench.errors import DataError, InvalidRecipeError, UnknownNameError
 
 Optical = Literal["irrg", "rgb"]
@@ -22,7 +23,6 @@ Optical = Literal["irrg", "rgb"]
 _CHANNELS: dict[str, list[int]] = {"irrg": [0, 1, 2], "rgb": [1, 2, 3]}
 _TILE_ID = re.compile(r"(train|val|test)_(\d\d|[1-9]\d{2,5})")
 """One spelling a tile: test_07 and test_007 would be the same pixels under two names."""
-_EROSION_RADIUS = 3
 _CACHED_TILES = 32
 
 
@@ -82,6 +82,7 @@ class Synthetic(Dataset):
             )
         self.optical, self.seed, self.tile_size = optical, seed, tile_size
         self.modalities = {optical: 3, "ndsm": 1}
+        self.optical_modalities = (optical,)
         self.split_name, self.split = _resolve_split(split, self.splits)
         self._tiles: dict[str, tuple[Sample, NDArray[np.uint8]]] = {}
 
@@ -156,7 +157,7 @@ class Synthetic(Dataset):
             self.optical: tile.optical[_CHANNELS[self.optical]],
             "ndsm": tile.height_m[None],
         }
-        return Sample(images, tile.target, tile_id), _erode(tile.target, self.ignore_index)
+        return Sample(images, tile.target, tile_id), erode(tile.target, self.ignore_index)
 
 
 def _resolve_split(split: str | Path | None, named: Mapping[str, Split]) -> tuple[str, Split]:
@@ -182,15 +183,3 @@ def _tile_seed(seed: int, tile_id: str) -> int:
     role, number = tile_id.split("_")
     entropy = (seed, get_args(Role).index(role), int(number))
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
-
-
-def _erode(target: NDArray[np.uint8], ignore_index: int) -> NDArray[np.uint8]:
-    """Return the target with ignore where the disc around a pixel holds more than one class."""
-    radius, (height, width) = _EROSION_RADIUS, target.shape
-    padded = np.pad(target, radius, mode="edge")
-    mixed = np.zeros(target.shape, np.bool_)
-    for down in range(2 * radius + 1):
-        for right in range(2 * radius + 1):
-            if (down - radius) ** 2 + (right - radius) ** 2 <= radius**2:
-                mixed |= padded[down : down + height, right : right + width] != target
-    return np.where(mixed, np.uint8(ignore_index), target)

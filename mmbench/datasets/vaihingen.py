@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from mmbench.datasets._availability import Bands, hold_out
 from mmbench.datasets._dataset import Split
-from mmbench.datasets._folders import Source
-from mmbench.datasets._isprs import IsprsDataset
+from mmbench.datasets._isprs import HEIGHT_SHORTFALL_PX, IsprsDataset
+from mmbench.datasets._rasters.folders import Source
+from mmbench.datasets._rasters.layers import Layer
+from mmbench.datasets._splits import hold_out
 
 
 class Vaihingen(IsprsDataset):
@@ -78,10 +79,14 @@ understood."""
             note="Test tiles are scored on eroded labels",
         ),
     }
-    bands: ClassVar[Mapping[str, tuple[Bands, ...]]] = {
-        "irrg": ((("top", 0), ("top", 1), ("top", 2)),),
-        "ndsm": ((("ndsm", 0),),),
-        "dsm": ((("dsm", 0),),),
+    layers: ClassVar[Mapping[str, tuple[Layer, ...]]] = {
+        "irrg": (Layer((("top", 0), ("top", 1), ("top", 2)), kind="optical"),),
+        "ndsm": (Layer((("ndsm", 0),), kind="height", steps_per_unit=10, shortfall_px=HEIGHT_SHORTFALL_PX),),
+        "dsm": (
+            Layer(
+                (("dsm", 0),), kind="height", stored="float", surface=True, shortfall_px=HEIGHT_SHORTFALL_PX
+            ),
+        ),
     }
     fake_tiles = ("1", "30", "2")
 
@@ -101,10 +106,9 @@ understood."""
             split: "official", "ssrs" (12 and 4 tiles), or a file for `read_split_file`.
             optical: Infrared, red, green: this dataset has no blue.
             height: "ndsm" is the height above ground that was published apart; "dsm" is the surface model
-                less an estimate of the ground (see `mmbench.datasets._ground`).
+                less an estimate of the ground (see `mmbench.datasets._rasters.ground`).
 
         Raises:
-            DataError: If a file is missing that the split needs.
             InvalidRecipeError: If an option or the split file is wrong.
         """
         super().__init__(root=root, split=split, optical=optical, height=height)

@@ -6,7 +6,7 @@ import pytest
 import tifffile
 
 from mmbench import registry
-from mmbench.datasets._folders import data_root, plain_id
+from mmbench.datasets._rasters.folders import data_root, plain_id
 from mmbench.datasets._synthesis import write_isprs_folder
 from mmbench.datasets.potsdam import Potsdam
 from mmbench.datasets.vaihingen import Vaihingen
@@ -58,7 +58,7 @@ def test_the_smaller_splits_hold_public_tiles_only():
 @pytest.mark.parametrize(("name", "tiles"), [("potsdam", 37), ("vaihingen", 33)])
 def test_missing_data_say_where_they_should_be_and_what_to_do(name, tiles, tmp_path):
     with pytest.raises(DataError) as caught:
-        DATASETS[name](root=tmp_path / "none")
+        DATASETS[name](root=tmp_path / "none").require_files()
     assert str(caught.value) == (
         f"dataset '{name}' not found in {tmp_path / 'none'}: {tiles} tiles expected, 0 found. "
         f"It must be requested from ISPRS: see 'mmbench info {name}'. "
@@ -72,7 +72,7 @@ def test_missing_files_are_named_and_counted(folder):
     (root / "1_DSM_normalisation/dsm_potsdam_06_09_normalized_lastools.jpg").unlink()
     (root / "5_Labels_all_noBoundary/top_potsdam_2_13_label_noBoundary.tif").unlink()
     with pytest.raises(DataError) as caught:
-        folder()
+        folder().require_files()
     text = str(caught.value)
     assert f"dataset 'potsdam' is incomplete in {root}: 3 tiles expected, 1 found. Missing: " in text
     assert "dsm_potsdam_06_09_normalized_lastools.jpg (in 1_DSM_normalisation)" in text
@@ -86,7 +86,7 @@ def test_missing_files_are_named_and_counted(folder):
         for path in (root / name).iterdir():
             path.unlink()
     with pytest.raises(DataError, match=r"3 tiles expected, 0 found\. .* and 1 more files\. "):
-        folder(height="dsm")
+        folder(height="dsm").require_files()
 
 
 def test_the_mosaic_named_irrg_is_not_enough_for_infrared_red_green(folder):
@@ -95,7 +95,7 @@ def test_the_mosaic_named_irrg_is_not_enough_for_infrared_red_green(folder):
         for path in (root / name).iterdir():
             path.unlink()
     with pytest.raises(DataError, match=r"3_Ortho_IRRG alone holds near infrared, green and blue but no red"):
-        folder()
+        folder().require_files()
 
 
 def test_labels_are_asked_for_by_role_only(folder):
@@ -106,9 +106,7 @@ def test_labels_are_asked_for_by_role_only(folder):
     reader = folder()
     reader.read("2_10")
     reader.read("2_13", labels="eroded")
-    with pytest.raises(
-        DataError, match=r"tile 2_13 lacks top_potsdam_2_13_label\.tif .*the full labels asked for"
-    ):
+    with pytest.raises(DataError, match=r"tile 2_13 lacks top_potsdam_2_13_label\.tif .*Put it there"):
         reader.read("2_13")
 
 
@@ -145,7 +143,7 @@ def test_the_participants_labels_come_first(folder):
     tifffile.imwrite(damaged, np.full((32, 32, 3), 7, np.uint8), photometric="rgb")
     assert folder().read("2_10").target.max() < 6
     (root / "5_Labels_for_participants/top_potsdam_2_10_label.tif").unlink()
-    with pytest.raises(DataError, match=r"5_Labels_all.*1024 pixels have the colour \(7, 7, 7\)"):
+    with pytest.raises(DataError, match=r"5_Labels_all.*1024 pixels of the colour \(7, 7, 7\)"):
         folder().read("2_10")
 
 
@@ -171,7 +169,7 @@ def test_vaihingen_labels_are_never_taken_for_pictures(folder):
     for path in [*(root / "top").iterdir()]:
         path.rename(root / "gts_for_participants" / path.name)
     with pytest.raises(DataError, match=r"Missing: top_mosaic_09cm_area1\.tif \(in top\)"):
-        folder("vaihingen")
+        folder("vaihingen").require_files()
 
 
 def test_the_old_spelling_of_the_eroded_vaihingen_folder_is_known(folder):
@@ -186,9 +184,9 @@ def test_the_other_normalisation_is_taken_for_all_tiles_or_none(folder):
     for path in (root / "1_DSM_normalisation").iterdir():
         other = path.with_name(path.name.replace("lastools", "ownapproach"))
         other.write_bytes(imagecodecs.jpeg8_encode(np.eye(32, dtype=np.uint8) * 200))
-    assert folder().identity["height_sources"] == ["ndsm_lastools"]
+    assert folder().identity["sources"]["ndsm"] == ["ndsm_lastools"]
     (root / "1_DSM_normalisation/dsm_potsdam_02_13_normalized_lastools.jpg").unlink()
-    assert folder().identity["height_sources"] == ["ndsm_ownapproach"]
+    assert folder().identity["sources"]["ndsm"] == ["ndsm_ownapproach"]
 
 
 def test_tile_7_10_is_dropped_by_default_and_kept_by_option(tmp_path):
@@ -213,7 +211,7 @@ def test_the_root_is_the_option_then_the_environment_then_the_users_folder(folde
     monkeypatch.setenv("MMBENCH_DATA", str(tmp_path / "elsewhere"))
     assert Potsdam(root=root, split=split).root == root
     with pytest.raises(DataError, match=str(tmp_path / "elsewhere" / "potsdam")):
-        Potsdam(split=split)
+        Potsdam(split=split).require_files()
     monkeypatch.setenv("MMBENCH_DATA", str(tmp_path))
     assert Potsdam(split=split).root == root
     for unset in ("", None):
@@ -319,7 +317,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
 
 
 def test_a_folder_that_could_not_be_finished_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("mmbench.datasets._synthesis._write", lambda *_: 1 / 0)
+    monkeypatch.setattr("mmbench.datasets._synthesis.write_raster", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_isprs_folder("potsdam", tmp_path / "new", size=32, tiles=["2_10"])
     assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,7 @@ from mmbench.records import (
     write_record,
 )
 from mmbench.registry import Entry, entry
+from mmbench.sources import with_private_imports
 
 
 def _record(**changes):
@@ -99,7 +100,7 @@ def test_code_hashes_see_statements_but_not_comments_or_docstrings(tmp_path):
         moved = tmp_path / "it"
         file.parent.rename(moved)
         result = code_hash(Entry("it", "it", moved / "it.py", "test"), dataset)["method"]
-        from mmbench.records import _statements
+        from mmbench.sources import _statements
 
         _statements.cache_clear()
         moved.rename(tmp_path / f"{name}-done")
@@ -111,16 +112,29 @@ def test_code_hashes_see_statements_but_not_comments_or_docstrings(tmp_path):
 
 
 def test_code_hashes_cover_the_private_modules_that_a_dataset_is_made_of():
-    from mmbench.records import _with_private_imports
-
-    names = {f"{p.parent.name}/{p.name}" for p in _with_private_imports(entry("dataset", "potsdam").sources)}
+    names = {f"{p.parent.name}/{p.name}" for p in with_private_imports(entry("dataset", "potsdam").sources)}
     assert {"datasets/potsdam.py", "datasets/_isprs.py", "datasets/_dataset.py"} <= names
     assert "datasets/vaihingen.py" not in names
     assert "_city/__init__.py" not in names  # only its fakes are made of it
-    names = {
-        f"{p.parent.name}/{p.name}" for p in _with_private_imports(entry("dataset", "synthetic").sources)
-    }
+    names = {f"{p.parent.name}/{p.name}" for p in with_private_imports(entry("dataset", "synthetic").sources)}
     assert "_city/__init__.py" in names
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from mmbench import RasterDataset",
+        "import mmbench",
+        "import mmbench as m",
+        "from mmbench import Layer",
+    ],
+)
+def test_code_hashes_cover_what_a_dataset_outside_imports_by_its_public_name(tmp_path, line):
+    file = tmp_path / "mine.py"
+    file.write_text(f"import os\n{line}\n")
+    names = {f"{p.parent.name}/{p.name}" for p in with_private_imports([file])} - {f"{tmp_path.name}/mine.py"}
+    assert {"_rasters/dataset.py", "_rasters/layers.py", "datasets/_dataset.py"} <= names
+    assert all(name.startswith(("datasets/_", "_rasters/")) for name in names)
 
 
 def test_an_entry_of_a_package_hashes_every_file_of_it():

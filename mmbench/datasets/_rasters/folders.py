@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from mmbench.datasets._rasters.formats import SUFFIXES
+
 _MAX_DEPTH = 3  # an archive in a folder of its own, unpacked to a doubled folder
-_SUFFIXES = (".tif", ".tiff", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class FolderIndex:
                 children.clear()
             holder = parts[-1].lower() if parts else ""
             for name in names:
-                if name.lower().endswith(_SUFFIXES):
+                if name.lower().endswith(SUFFIXES):
                     entry = (holder, len(parts), Path(folder) / name)
                     self._files.setdefault(name.lower(), []).append(entry)
 
@@ -89,6 +90,6 @@ def _pad(tile_id: str) -> str:
 
 
 def _spellings(tile_id: str) -> list[str]:
-    """Return the id with every mixture of padded and unpadded numbers."""
+    """Return the id as it is, then with every mixture of padded and unpadded numbers."""
     parts = [dict.fromkeys((part, part.zfill(2))) for part in plain_id(tile_id).split("_")]
-    return ["_".join(mixture) for mixture in itertools.product(*parts)]
+    return list(dict.fromkeys((tile_id, *("_".join(mixture) for mixture in itertools.product(*parts)))))

@@ -5,6 +5,7 @@ Axes: H W pixels of the tile; the grid of the estimate is far coarser.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,7 +72,10 @@ class Ground:
 
 
 def estimate_ground(
-    surface_m: NDArray[np.float32], gsd_m: float, parameters: GroundParameters | None = None
+    bands_m: Iterable[NDArray[np.floating]],
+    size: tuple[int, int],
+    gsd_m: float,
+    parameters: GroundParameters | None = None,
 ) -> Ground:
     """Estimate the ground of a whole tile.
 
@@ -80,14 +84,15 @@ def estimate_ground(
     linearly, and the border's value holds up to the tile's edge.
 
     Args:
-        surface_m: (H, W) float32, metres.
+        bands_m: The surface from top to bottom, (rows, W) float32 metres at a time.
+        size: (H, W) of the whole.
         gsd_m: Metres per pixel.
         parameters: None takes the protocol's.
     """
     parameters = parameters or GroundParameters()
     step = max(1, round(parameters.sample_m / gsd_m))
-    first = min(step // 2, min(surface_m.shape) - 1)
-    samples = np.asarray(surface_m[first::step, first::step], dtype=np.float32)
+    first = min(step // 2, min(size) - 1)
+    samples = _sample(bands_m, first, step)
     reach = max(1, round(parameters.radius_m / (step * gsd_m)))
     down, across = (_nodes(extent, max(1, reach // 2)) for extent in samples.shape)
     height_m = np.empty((len(down), len(across)), dtype=np.float32)
@@ -97,6 +102,16 @@ def estimate_ground(
             square = band[:, max(0, column - reach) : column + reach + 1]
             height_m[i, j] = np.percentile(square, parameters.percentile)
     return Ground(height_m, first + step * down, first + step * across)
+
+
+def _sample(bands_m: Iterable[NDArray[np.floating]], first: int, step: int) -> NDArray[np.float32]:
+    """Return every step-th pixel of both axes, beginning with the one numbered `first`."""
+    kept, top = [], 0
+    for band in bands_m:
+        start = first - top if top <= first else (first - top) % step
+        kept.append(band[start::step, first::step].astype(np.float32))
+        top += len(band)
+    return np.concatenate(kept)
 
 
 def _nodes(extent: int, spacing: int) -> NDArray[np.int64]:

@@ -1,0 +1,1 @@
+"""Prepared pixels: tiles decoded once into uncompressed arrays; `dataset` reads and writes them."""

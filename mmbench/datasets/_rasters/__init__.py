@@ -1,0 +1,1 @@
+"""Rasters in folders: found by name, read by windows, checked, decoded to classes; `dataset` joins it."""

@@ -1,11 +1,11 @@
-"""From tiles to batches: padded windows, seeded random crops, Sample → Batch.
+"""From tiles to batches: padded windows, seeded random crops, whole tiles window by window.
 
 Axes: B batch, M modality, C channel, H W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmbench.datasets._dataset import Dataset, Labels, Window
-from mmbench.transforms import Normalizer, random_generator, turn
+from mmbench.errors import EnvironmentMissingError
+from mmbench.transforms import Normalizer, draw_photometric, random_generator, turn
+
+_PREFETCHED = 2
+"""Batches that each reading process is ahead."""
+
+_Raw = tuple[dict[str, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,42 +44,54 @@ class Windows:
 
 def read_window(
     dataset: Dataset, normalizer: Normalizer, tile_id: str, window: Window, *, labels: Labels
-) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.uint8]]:
     """Read and normalise a window that may reach beyond the tile.
 
     Beyond the tile, images are mirrored and the target is ignored.
 
     Returns:
-        modality -> (C, h, w) float32, and (h, w) int64.
+        modality -> (C, h, w) float32, and (h, w) uint8.
     """
+    images, target = _read_raw(dataset, tile_id, window, labels)
+    return {name: normalizer(name, image) for name, image in images.items()}, target
+
+
+def _read_raw(
+    dataset: Dataset, tile_id: str, window: Window, labels: Labels
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.uint8]]:
+    """Read a window in physical units, padded where it reaches beyond the tile; it may not be written."""
     height, width = dataset.size(tile_id)
-    inside = Window(
-        window.top,
-        window.left,
-        min(window.height, height - window.top),
-        min(window.width, width - window.left),
+    down, across = (
+        max(0, start + extent - side)
+        for start, extent, side in zip(window[:2], window[2:], (height, width), strict=True)
     )
+    inside = window._replace(height=window.height - down, width=window.width - across)
     sample = dataset.read(tile_id, inside, labels=labels)
-    margins = ((0, window.height - inside.height), (0, window.width - inside.width))
-    images = {
-        name: np.pad(normalizer(name, image), ((0, 0), *margins), mode="symmetric")
-        for name, image in sample.images.items()
-    }
-    target = np.pad(sample.target, margins, constant_values=dataset.ignore_index).astype(np.int64)
-    return images, target
+    if not (down or across):
+        return sample.images, sample.target
+    margins = ((0, down), (0, across))
+    images = {n: np.pad(image, ((0, 0), *margins), mode="symmetric") for n, image in sample.images.items()}
+    return images, np.pad(sample.target, margins, constant_values=dataset.ignore_index)
 
 
-def stack(parts: list[tuple[Mapping[str, NDArray[np.float32]], NDArray[np.int64]]]) -> Windows:
+def stack(parts: Sequence[tuple[Mapping[str, NDArray[np.float32]], NDArray[np.uint8]]]) -> Windows:
     """Stack windows of equal size to (B, …)."""
     images = {name: torch.from_numpy(np.stack([p[0][name] for p in parts])) for name in parts[0][0]}
-    return Windows(images, torch.from_numpy(np.stack([p[1] for p in parts])))
+    return Windows(images, torch.from_numpy(np.stack([p[1] for p in parts])).long())
 
 
 class RandomCrops(torch.utils.data.Dataset[Any]):
-    """Training crops by number: crop n is the same whatever reads it, in whatever order."""
+    """Training crops by number: crop n is the same whatever reads it, in whatever order and company."""
 
     def __init__(
-        self, dataset: Dataset, normalizer: Normalizer, *, window: int, count: int, seed: int
+        self,
+        dataset: Dataset,
+        normalizer: Normalizer,
+        *,
+        window: int,
+        count: int,
+        seed: int,
+        photometric: float = 0.0,
     ) -> None:
         """Prepare the draw.
 
@@ -83,32 +101,196 @@ class RandomCrops(torch.utils.data.Dataset[Any]):
             window: Side of a crop, pixels.
             count: How many crops there are.
             seed: Of the draw.
+            photometric: Strength of the change of light of the optical modalities; 0 is none.
         """
         self._dataset, self._normalizer = dataset, normalizer
-        self._window, self._count, self._seed = window, count, seed
+        self._window, self._count, self._seed, self._photometric = window, count, seed, photometric
         areas = np.array([np.prod(dataset.size(t)) for t in dataset.split.train], dtype=np.float64)
         self._shares = areas / areas.sum()
 
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, number: int) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
+    def __getitem__(self, number: int) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.uint8]]:
+        batch = self.empty(1)
+        self.fill(batch, [number])
+        images, target = batch
+        return {name: image[0].numpy() for name, image in images.items()}, target[0].numpy()
+
+    def empty(self, count: int) -> _Raw:
+        """Return memory for so many crops: modality -> (B, C, H, W) float32, and (B, H, W) uint8."""
+        shape = (self._window, self._window)
+        images = {
+            name: torch.empty(count, channels, *shape) for name, channels in self._dataset.modalities.items()
+        }
+        return images, torch.empty(count, *shape, dtype=torch.uint8)
+
+    def fill(self, batch: _Raw, numbers: Sequence[int]) -> None:
+        """Write the crops of some numbers into the first places of a batch."""
+        images, target = batch
+        for row, number in enumerate(numbers):
+            places = {name: image[row].numpy() for name, image in images.items()}
+            self._write(number, places, target[row].numpy())
+
+    def _write(
+        self, number: int, images: Mapping[str, NDArray[np.float32]], target: NDArray[np.uint8]
+    ) -> None:
         rng = random_generator("crop", self._seed, number)
         tile_id = self._dataset.split.train[int(rng.choice(len(self._shares), p=self._shares))]
         height, width = self._dataset.size(tile_id)
         top, left = (int(rng.integers(0, max(1, side - self._window + 1))) for side in (height, width))
         quarter_turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         window = Window(top, left, self._window, self._window)
-        images, target = read_window(self._dataset, self._normalizer, tile_id, window, labels="full")
-        return (
-            {name: turn(image, quarter_turns, flip) for name, image in images.items()},
-            turn(target, quarter_turns, flip),
-        )
+        raw, labels = _read_raw(self._dataset, tile_id, window, "full")
+        # Turned before they are normalised: the turn is then part of the copy to float32.
+        for name, out in images.items():
+            self._normalizer.write(name, turn(raw[name], quarter_turns, flip), out)
+        np.copyto(target, turn(labels, quarter_turns, flip))
+        if self._photometric:
+            change = draw_photometric(self._photometric, self._seed, number)
+            for name in self._dataset.optical_modalities:
+                change.apply(images[name])
 
 
 def training_batches(crops: RandomCrops, *, batch_size: int, workers: int) -> Iterator[Windows]:
-    """Yield the crops in order, `batch_size` at a time; the number of workers does not change them."""
+    """Yield the crops in order, `batch_size` at a time; the number of workers does not change them.
+
+    Reading processes write into a few shared batches that are used again and again, and each is copied out
+    when it comes: fresh shared memory for every batch takes twice the time of all the reading.
+    """
+    tasks_ahead = workers * _PREFETCHED + 1  # the last is the one being copied out
+    slots = [crops.empty(batch_size) for _ in range(min(tasks_ahead, -(-len(crops) // batch_size)))]
+    if workers:
+        _share(slots, workers)
+    free = list(range(len(slots)))
+
+    def tasks() -> Iterator[tuple[int, range]]:
+        # Asked whenever a process is given work, so no slot is given twice: `pop` fails if none is free.
+        for start in range(0, len(crops), batch_size):
+            yield free.pop(), range(start, min(start + batch_size, len(crops)))
+
     loader = torch.utils.data.DataLoader(
-        crops, batch_size=batch_size, num_workers=workers, collate_fn=stack, persistent_workers=False
+        _SlotFiller(crops, slots),
+        batch_size=None,
+        sampler=tasks(),
+        num_workers=workers,
+        prefetch_factor=_PREFETCHED if workers else None,
+        collate_fn=_as_read,
     )
-    yield from loader
+    for slot, numbers in loader:
+        images, target = slots[slot]
+        count = len(numbers)
+        copies = {name: image[:count].clone() for name, image in images.items()}
+        windows = Windows(copies, target[:count].long())
+        free.append(slot)
+        yield windows
+
+
+def _share(slots: Sequence[_Raw], workers: int) -> None:
+    """Move batches to shared memory."""
+    try:
+        for images, target in slots:
+            for tensor in (*images.values(), target):
+                tensor.share_memory_()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        size = sum(tensor.nbytes for images, target in slots for tensor in (*images.values(), target))
+        raise EnvironmentMissingError(
+            f"{workers} reading processes need {size >> 20} MiB of shared memory, which could not be had "
+            f"({' '.join(str(error).split())}); use fewer, or enlarge /dev/shm"
+        ) from error
+
+
+class _SlotFiller(torch.utils.data.Dataset[Any]):
+    """Writes crops into one of the shared batches; what is sent between processes is its number."""
+
+    def __init__(self, crops: RandomCrops, slots: list[_Raw]) -> None:
+        self._crops, self._slots = crops, slots
+
+    def __getitem__(self, task: tuple[int, range]) -> tuple[int, range]:
+        slot, numbers = task
+        self._crops.fill(self._slots[slot], numbers)
+        return task
+
+
+def _as_read(task: Any) -> Any:
+    """Collate what is a batch already."""
+    return task
+
+
+class TileReader:
+    """Cuts one tile into normalised windows, reading and decoding every pixel once however they overlap.
+
+    Attributes:
+        target: (H, W) uint8; complete when every window has been asked for, ignore_index elsewhere.
+    """
+
+    def __init__(self, dataset: Dataset, normalizer: Normalizer, tile_id: str, *, labels: Labels) -> None:
+        """Prepare; nothing is read.
+
+        Args:
+            dataset: Holds the tile.
+            normalizer: Fitted on the training tiles.
+            tile_id: The tile.
+            labels: Which labels the target holds.
+        """
+        self._dataset, self._normalizer, self._tile_id, self._labels = dataset, normalizer, tile_id, labels
+        self.target = np.full(dataset.size(tile_id), dataset.ignore_index, dtype=np.uint8)
+        self._rows = range(0)
+        self._band: dict[str, NDArray[Any]] = {}  # modality -> (C, rows, W) in its own unit
+
+    def batches(
+        self, windows: Sequence[Window], batch_size: int
+    ) -> Iterator[tuple[Sequence[Window], dict[str, Tensor]]]:
+        """Yield windows and their images, `batch_size` at a time; one row of windows is held in memory.
+
+        Args:
+            windows: In row-major order and of one size, as `windows.grid` makes them.
+            batch_size: The last batch may be smaller.
+
+        Yields:
+            Some of the windows and modality -> (B, C, h, w) float32, mirrored beyond the tile; the next batch
+            is written over it.
+
+        Raises:
+            ValueError: If a window lies above the one before.
+        """
+        images = {
+            name: torch.empty(batch_size, channels, *windows[0][2:])
+            for name, channels in self._dataset.modalities.items()
+        }
+        for start in range(0, len(windows), batch_size):
+            part = windows[start : start + batch_size]
+            for row, window in enumerate(part):
+                self._hold(window)
+                for name, image in images.items():
+                    self._normalizer.write(name, self._cut(name, window), image[row].numpy())
+            yield part, {name: image[: len(part)] for name, image in images.items()}
+
+    def _hold(self, window: Window) -> None:
+        """Read the rows of a window that are not held yet, over the width of the tile; drop those above."""
+        height, width = self.target.shape
+        if window.top < self._rows.start:
+            raise ValueError(
+                f"tile {self._tile_id}: {window} lies above row {self._rows.start}, which is held no more; "
+                "expected windows in the row-major order of windows.grid"
+            )
+        rows = range(window.top, max(self._rows.stop, min(window.top + window.height, height)))
+        if rows == self._rows:
+            return
+        first = max(rows.start, self._rows.stop)
+        kept = {name: band[:, rows.start - self._rows.start :] for name, band in self._band.items()}
+        strip = Window(first, 0, rows.stop - first, width)
+        if strip.height:
+            sample = self._dataset.read(self._tile_id, strip, labels=self._labels)
+            self.target[first : rows.stop] = sample.target
+            kept = {
+                name: np.concatenate([kept[name], image], axis=1) if kept else image
+                for name, image in sample.images.items()
+            }
+        self._band, self._rows = kept, rows
+
+    def _cut(self, name: str, window: Window) -> NDArray[Any]:
+        """Return the window of one modality from the rows held, (C, h, w) in its own unit."""
+        cut = self._band[name][:, : window.height, window.left : window.left + window.width]
+        missing = [(0, side - held) for side, held in zip(window[2:], cut.shape[1:], strict=True)]
+        return np.pad(cut, ((0, 0), *missing), mode="symmetric") if any(map(any, missing)) else cut

@@ -91,6 +91,7 @@ def train(
         window=recipe.window,
         count=recipe.steps * params.accumulation * recipe.batch_size,
         seed=seed,
+        photometric=recipe.photometric,
     )
     batches = training_batches(crops, batch_size=recipe.batch_size, workers=workers)
     validate_at = {math.ceil(recipe.steps * (i + 1) / recipe.validations) for i in range(recipe.validations)}
@@ -192,7 +193,7 @@ class _Meter:
 
     def add(self, terms: dict[str, float]) -> None:
         self.latest = {"loss": sum(terms.values())}
-        for name, value in ({"loss": sum(terms.values())} | terms).items():
+        for name, value in (self.latest | terms).items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from mmbench.datasets._dataset import TEST_LABELS
 from mmbench.errors import CellFailedError, DataError
-from mmbench.evaluation import TEST_LABELS, Evaluator
+from mmbench.evaluation import Evaluator
 from mmbench.recipe import EvaluationRecipe
 from mmbench_baselines.method import Method, Output
 
@@ -63,6 +64,25 @@ def test_a_per_pixel_method_scores_the_same_however_the_tile_is_cut(
         assert np.array_equal(matrices, cut[name])
 
 
+def test_windows_are_put_together_by_their_probabilities_and_not_by_their_logits(
+    small_dataset, normalizer, oracle, monkeypatch
+):
+    """The first window is sure of class 0, the others think of class 1: one loses to it, three outvote it."""
+    calls = 0
+
+    def forward(images, present):
+        nonlocal calls
+        logits = torch.zeros(1, 6, 64, 64)
+        logits[:, 0 if calls % 9 == 0 else 1] = 100 if calls % 9 == 0 else 4
+        calls += 1
+        return Output(logits)
+
+    monkeypatch.setattr(oracle, "forward", forward)
+    confusions = _evaluator(small_dataset, normalizer, batch_size=1).confusions(oracle, "test", "full")
+    for matrix in confusions["full"]:
+        assert matrix.sum(0).tolist() == [3 * 32 * 32, 128 * 128 - 3 * 32 * 32, 0, 0, 0, 0]
+
+
 def test_a_hidden_modality_is_the_training_mean_to_the_method(small_dataset, normalizer, monkeypatch, oracle):
     seen = []
     forward = oracle.forward
@@ -92,11 +112,31 @@ def test_validation_tiles_without_a_scored_class_are_an_error(small_dataset, nor
         _evaluator(small_dataset, normalizer).validation_miou(oracle)
 
 
-def test_logits_that_are_not_finite_fail_the_cell_instead_of_scoring_it(
-    small_dataset, normalizer, oracle, monkeypatch
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_one_logit_that_is_not_finite_fails_the_cell_instead_of_scoring_it(
+    small_dataset, normalizer, oracle, monkeypatch, value
 ):
-    monkeypatch.setattr(
-        oracle, "forward", lambda images, present: Output(images["irrg"].repeat(1, 2, 1, 1) * float("inf"))
-    )
+    def forward(images, present):
+        logits = images["irrg"].repeat(1, 2, 1, 1)
+        logits[-1, 3, 5, 7] = value
+        return Output(logits)
+
+    monkeypatch.setattr(oracle, "forward", forward)
     with pytest.raises(CellFailedError, match="logits are not finite on tile"):
         _evaluator(small_dataset, normalizer).confusions(oracle, "test", TEST_LABELS)
+
+
+def test_every_pixel_is_read_once_a_scenario_and_with_the_labels_asked_for(
+    small_dataset, normalizer, oracle, monkeypatch
+):
+    read = small_dataset.read
+    pixels = {"full": 0, "eroded": 0}
+
+    def count(tile_id, window=None, *, labels="full"):
+        sample = read(tile_id, window, labels=labels)
+        pixels[labels] += sample.target.size
+        return sample
+
+    monkeypatch.setattr(small_dataset, "read", count)
+    _evaluator(small_dataset, normalizer, overlap=0.75).confusions(oracle, "test", TEST_LABELS)
+    assert pixels == {"full": 0, "eroded": 128 * 128 * len(small_dataset.split.test) * 3}

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
+from mmbench import metrics
 from mmbench.metrics import confusion_matrix, scores
 
 
@@ -48,6 +49,39 @@ def test_ignored_pixels_count_nowhere():
 def test_classes_out_of_range_are_named():
     with pytest.raises(ValueError, match=r"prediction has classes 0\.\.7, expected 0\.\.5"):
         confusion_matrix(np.zeros((2, 2), int), np.array([[0, 7], [1, 1]]), 6, 255)
+
+
+def test_a_target_below_zero_that_is_not_ignored_is_named():
+    with pytest.raises(ValueError, match=r"target has classes -1\.\.1, expected 0\.\.5"):
+        confusion_matrix(np.array([-1, 1]), np.array([0, 0]), 6, 255)
+
+
+def test_whatever_is_predicted_on_ignored_pixels_is_no_error():
+    target, prediction = np.array([-1, 2]), np.array([77, 1])
+    assert confusion_matrix(target, prediction, 3, -1).tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize("kinds", [("u1", "u1"), ("i8", "u1"), ("u1", "i8"), ("i4", "u8")])
+@pytest.mark.parametrize("classes", [2, 6, 16, 17, 60])
+def test_pixels_are_counted_alike_in_chunks_whatever_the_types_and_the_number_of_classes(
+    monkeypatch, kinds, classes
+):
+    rng = np.random.default_rng(classes)
+    truth, guess = rng.integers(0, classes, (2, 50, 41))
+    target = np.where(rng.random(truth.shape) < 0.3, 255, truth)
+    expected = oracle.confusion_matrix(truth[target != 255], guess[target != 255], labels=range(classes))
+    monkeypatch.setattr(metrics, "_CHUNK_PIXELS", 100)
+    found = confusion_matrix(target.astype(kinds[0]), guess.astype(kinds[1]), classes, 255)
+    assert found.dtype == np.int64
+    assert np.array_equal(found, expected)
+
+
+def test_a_mistake_in_the_last_chunk_is_found(monkeypatch):
+    monkeypatch.setattr(metrics, "_CHUNK_PIXELS", 4)
+    prediction = np.zeros(10, np.uint8)
+    prediction[-1] = 6
+    with pytest.raises(ValueError, match="prediction has classes"):
+        confusion_matrix(np.zeros(10, np.uint8), prediction, 6, 255)
 
 
 def test_different_shapes_are_refused():

@@ -24,6 +24,11 @@ def test_default_treats_all_methods_alike_and_paper_follows_each_paper():
     assert (paper.patterns, paper.optimizer, paper.schedule, paper.accumulation) == ("method",) * 4
 
 
+def test_no_shipped_recipe_changes_the_light_and_an_override_may():
+    assert {load_recipe(name).training.photometric for name in recipe_names()} == {0.0}
+    assert load_recipe("smoke", ["training.photometric=0.5"]).settings()["training"]["photometric"] == 0.5
+
+
 def test_an_override_changes_one_key_and_takes_the_ranking_away():
     changed = load_recipe("default", ["training.steps=7", "training.optimizer.lr=0.1"])
     assert changed.training.steps == 7
@@ -46,6 +51,11 @@ def test_an_override_changes_one_key_and_takes_the_ranking_away():
         ("training.optimizer.learning_rate=1", "unknown key 'training.optimizer.learning_rate'"),
         ("training.accumulation=0", "expected at least 1"),
         ("evaluation.overlap=1.0", "evaluation.overlap is 1.0"),
+        ("training.photometric=0.6", "training.photometric is 0.6: .*less than or equal to 0.5"),
+        ("training.photometric=-0.1", "training.photometric is -0.1: .*greater than or equal to 0"),
+        ("training.photometric=.nan", "training.photometric is nan"),
+        ("training.photometric=strong", "training.photometric is 'strong'"),
+        ("training.photometric=true", "training.photometric is True"),
         ("training", "expected key=value"),
         ("name.x=1", "'name' is not a group of keys"),
         ("training.steps=[", "not YAML"),

@@ -87,6 +87,15 @@ def test_a_method_that_declares_it_gets_the_complete_images(train_probe):
             assert torch.equal(batch.images[name][there], batch.complete[name][there])
 
 
+def test_light_by_option_reaches_the_optical_images_and_leaves_heights_and_targets(train_probe):
+    plain, lit = (train_probe(SeesHidden, photometric=strength)[0] for strength in (0.0, 0.4))
+    for a, b in zip(plain.seen, lit.seen, strict=True):
+        assert torch.equal(a.target, b.target)
+        assert torch.equal(a.present, b.present)
+        assert torch.equal(a.complete["ndsm"], b.complete["ndsm"])
+        assert not torch.equal(a.complete["irrg"], b.complete["irrg"])
+
+
 def test_the_papers_patterns_follow_the_step_of_the_budget(train_probe):
     method, _ = train_probe(steps=4, patterns="method", accumulation=2)
     both = [bool(batch.present.all()) for batch in method.seen]

@@ -6,33 +6,52 @@ Axes: B batch, M modality, K class, H W pixels.
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmbench.scenarios.no_peek import check_no_peek
-from mmbench.scenarios.scenario import hide, whole_modality_scenarios
+from mmbench.scenarios.scenario import hide
+from mmbench.testing._elsewhere import Elsewhere, ElsewhereTensor, WrongDeviceError
+from mmbench.testing._examples import (
+    every_pattern,
+    example_batch,
+    example_images,
+    example_side,
+    left_alone,
+    scenarios_of,
+)
 from mmbench.testing._require import require
-from mmbench_baselines.method import Batch, Method
-from mmbench_baselines.optim import OptimizerParams
+from mmbench.testing.learning import check_declaration, check_training
+from mmbench.testing.presence import check_absent_slots, check_memory, check_samples_apart
+from mmbench_baselines.method import Batch, Method, Output
+
+__all__ = ["check_method", "example_batch"]
 
 _MODALITIES = {"irrg": 3, "ndsm": 1}
+_OTHER_MODALITIES: tuple[dict[str, int], ...] = (
+    {"irrg": 5},
+    {"ndsm": 2, "irrg": 7},
+    {"irrg": 3, "ndsm": 1, "sar": 2},
+    {"irrg": 4, "ndsm": 1, "sar": 2, "thermal": 3},
+)
 _NUM_CLASSES = 6
 
 
 def check_method(
     method_class: type[Method],
-    modalities: Mapping[str, int] = _MODALITIES,
+    modalities: Mapping[str, int] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Run the whole contract on a method.
 
     Args:
-        method_class: With its defaults, unless options say otherwise.
-        modalities: Name -> channels; two by default, which every method must take.
+        method_class: With its defaults, unless options say otherwise; small ones keep it quick.
+        modalities: Name -> channels. None is two, which every method must take, and then 1 to 4 with odd
+            numbers of channels, which it may refuse by a ValueError.
         options: Keyword arguments of the constructor.
 
     Raises:
@@ -41,14 +60,50 @@ def check_method(
     """
     check_facts(method_class)
     torch.manual_seed(0)
-    method = method_class(modalities, _NUM_CLASSES, **(options or {}))
+    build = partial(method_class, num_classes=_NUM_CLASSES, **(options or {}))
+    _check_whole(partial(build, modalities or _MODALITIES))
+    if modalities is None:
+        for others in _OTHER_MODALITIES:
+            check_modalities(build, others)
+
+
+def _check_whole(build: Callable[[], Method]) -> None:
+    """Run every clause on one set of modalities."""
+    method = build()
     check_forward(method)
-    check_training(method)
+    check_memory(build())
+    check_no_peek(type(method).__name__, method, example_images(method, 3), scenarios_of(method))
+    check_declaration(method)
+    check_samples_apart(method)
     check_sizes(method)
-    check_state(method, method_class(modalities, _NUM_CLASSES, **(options or {})))
     check_patterns(method)
-    scenarios = whole_modality_scenarios(list(modalities))
-    check_no_peek(method_class.__name__, method, _images(method, 3), scenarios)
+    check_training(method)
+    check_absent_slots(method)
+    check_state(method, build())
+    check_devices(method)
+
+
+def check_modalities(build: Callable[[Mapping[str, int]], Method], modalities: Mapping[str, int]) -> None:
+    """Require that a method takes these modalities, or says why it does not.
+
+    Args:
+        build: Builds the method for modalities.
+        modalities: Name -> channels.
+    """
+    count = len(modalities)
+    try:
+        method = build(modalities)
+    except ValueError as error:
+        require(
+            str(count) in str(error) and "expected" in str(error),
+            f"{count} modalities were refused by {str(error)!r}; expected words on how many came and how "
+            "many are expected",
+        )
+        return
+    check_forward(method)
+    check_samples_apart(method, modes=(False,))
+    check_training(method)
+    check_absent_slots(method)
 
 
 def check_facts(method_class: type[Method]) -> None:
@@ -64,95 +119,101 @@ def check_facts(method_class: type[Method]) -> None:
 
 
 def check_forward(method: Method) -> None:
-    """Require logits of the right shape for every pattern, mixed in one batch, and untouched inputs."""
-    images, present = _images(method, 3), _mixed_rows(method, 3)
-    images = hide(images, present)
-    copies = {name: image.clone() for name, image in images.items()}
-    for training in (True, False):
-        method.train(training)
-        with torch.set_grad_enabled(training):
-            logits = method(images, present).logits
-        expected = (3, method.num_classes, *next(iter(images.values())).shape[-2:])
-        require(tuple(logits.shape) == expected, f"logits are {tuple(logits.shape)}, expected {expected}")
-        require(bool(logits.isfinite().all()), "logits are not finite")
-        for name, image in images.items():
-            require(torch.equal(image, copies[name]), f"forward wrote into images[{name!r}]")
-    _check_samples_apart(method, images, present)
+    """Require logits of the right shape and type for a batch of all patterns, and inputs left alone."""
+    present = every_pattern(method)
+    images = hide(example_images(method, len(present)), present)
+    inputs = {f"images[{name!r}]": image for name, image in images.items()} | {"present": present}
+    expected = (len(present), method.num_classes, *next(iter(images.values())).shape[-2:])
+    subject = copy.deepcopy(method)  # training moves running statistics
+    for training, low in ((True, False), (False, False), (False, True)):
+        subject.train(training)
+        with (
+            left_alone(inputs, "forward"),
+            torch.set_grad_enabled(training),
+            torch.autocast("cpu", dtype=torch.bfloat16, enabled=low),
+        ):
+            output = subject(dict(images), present)
+        require(isinstance(output, Output), f"forward returned {type(output).__name__}, expected Output")
+        shape, dtype = tuple(output.logits.shape), output.logits.dtype
+        require(shape == expected, f"logits are {shape}, expected {expected}")
+        where = "under bfloat16 autocast" if low else "from float32 images"
+        allowed = (torch.float32, torch.bfloat16) if low else (torch.float32,)
+        require(dtype in allowed, f"{where}, logits are {dtype}, expected {' or '.join(map(str, allowed))}")
+        require(bool(output.logits.isfinite().all()), f"{where}, logits are not finite")
 
 
-def _check_samples_apart(method: Method, images: Mapping[str, Tensor], present: Tensor) -> None:
-    """Require that a sample's logits in evaluation do not depend on the rest of its batch.
+def check_devices(method: Method) -> None:
+    """Require that the method goes where its inputs are: no tensor is created on a device of its own.
 
-    In float64: a convolution may sum in another order for another batch size, and in float32 a method that
-    normalises nearly constant maps turns that into visible differences.
+    Weights and batch claim to be elsewhere; what forward or training_step creates without a device, or on a
+    named one, then stands on the CPU.
     """
-    subject = copy.deepcopy(method).double().eval()
-    doubles = {name: image.double() for name, image in images.items()}
-    with torch.no_grad():
-        together = subject(doubles, present).logits
-        for row in range(len(present)):
-            rows = slice(row, row + 1)
-            alone = subject({n: i[rows] for n, i in doubles.items()}, present[rows]).logits
-            gap = (alone - together[rows]).abs().max().item()
-            require(gap <= 1e-6, f"a sample's logits move by {gap:.3g} with the batch it is in")
+    batch = example_batch(method, every_pattern(method))
+    with Elsewhere():  # type: ignore[no-untyped-call]
+        subject = copy.deepcopy(method)._apply(ElsewhereTensor)  # type: ignore[no-untyped-call]
+        complete = None if batch.complete is None else _move(batch.complete)
+        moved = Batch(
+            _move(batch.images), ElsewhereTensor(batch.present), ElsewhereTensor(batch.target), complete
+        )
+        try:
+            for training in (False, True):
+                logits = subject.train(training)(moved.images, moved.present).logits
+                require(isinstance(logits, ElsewhereTensor), "logits are on the CPU, the inputs are not")
+            subject.training_step(moved)
+        except WrongDeviceError as error:
+            raise AssertionError(
+                f"a tensor is created on a fixed device: {error}; use the inputs' own"
+            ) from error
 
 
-def check_training(method: Method) -> None:
-    """Require finite, named loss terms and gradients for every pattern, and optimisers that take a step."""
-    optimizers = method.configure_optimizers(OptimizerParams(lr=1e-4))
-    require(len(optimizers) >= 1, "configure_optimizers returned none, expected at least one")
-    method.train()
-    for scenario in whole_modality_scenarios(list(method.modalities)):
-        batch = example_batch(method, scenario.rows(2, torch.device("cpu")))
-        terms = method.training_step(batch)
-        require(terms, "training_step returned no terms")
-        for name, term in terms.items():
-            require(term.ndim == 0, f"loss term {name!r} has shape {tuple(term.shape)}, expected a scalar")
-            value = float(term.detach())
-            require(math.isfinite(value), f"{scenario.name}: loss term {name!r} is {value}")
-        method.zero_grad(set_to_none=True)
-        torch.autograd.backward(torch.stack(list(terms.values())).sum())
-        gradients = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
-        require(gradients, f"{scenario.name}: no parameter has a gradient")
-        for name, gradient in gradients.items():
-            require(bool(gradient.isfinite().all()), f"{scenario.name}: gradient of {name} is not finite")
-        for optimizer in optimizers:
-            optimizer.step()
-    held = {id(p) for o in optimizers for group in o.param_groups for p in group["params"]}
-    missed = [n for n, p in method.named_parameters() if p.requires_grad and id(p) not in held]
-    require(not missed, f"no optimiser holds {missed[:3]}, every trainable parameter needs one")
-    require(
-        method.sees_hidden_in_training or _trains_without_complete(method),
-        "training_step needs batch.complete; declare it by sees_hidden_in_training",
-    )
-
-
-def _trains_without_complete(method: Method) -> bool:
-    """Whether a training step works when the harness withholds the complete images."""
-    rows = whole_modality_scenarios(list(method.modalities))[-1].rows(2, torch.device("cpu"))
-    batch = example_batch(method, rows)
-    return bool(method.training_step(Batch(batch.images, batch.present, batch.target, None)))
+def _move(images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return images that claim to be elsewhere."""
+    return {name: ElsewhereTensor(image) for name, image in images.items()}
 
 
 def check_sizes(method: Method) -> None:
-    """Require that a size the method cannot take is refused with the size to pad to."""
-    side = _side(method)
+    """Require that other sizes work, and that a wrong one is refused with the size to pad to."""
+    side, multiple = example_side(method), method.size_multiple
     present = torch.ones(1, len(method.modalities), dtype=torch.bool)
-    if method.size_multiple > 1:
-        images = {n: torch.zeros(1, c, side + 1, side) for n, c in method.modalities.items()}
+    _check_size_taken(method, (side + multiple, side + 2 * multiple))
+    wrong = [((side + 1, side), (side + multiple, side))] if multiple > 1 else []
+    if (small := method.size_minimum - multiple) > 0:
+        wrong.append(((small, side), (method.size_minimum, side)))
+    for (height, width), padded in wrong:
+        words = f"{padded[0]}x{padded[1]}"
         try:
-            method(images, present)
+            method(example_images(method, 1, size=(height, width)), present)
         except ValueError as error:
-            padded = side + method.size_multiple
-            require(f"{padded}x{side}" in str(error), f"the error names no size to pad to: {error}")
+            said = words in str(error)
+            require(said, f"{height}x{width} was refused without its size to pad to, {words}: {error}")
         else:
-            require(False, f"height {side + 1} is no multiple of {method.size_multiple} and was taken")
+            kept = f"multiples of {multiple} from {method.size_minimum}"
+            require(False, f"{height}x{width} was taken, though the method's sizes are {kept}")
+
+
+@torch.no_grad()
+def _check_size_taken(method: Method, size: tuple[int, int]) -> None:
+    """Require that a size (H, W) within the method's own rules works."""
+    present = torch.ones(1, len(method.modalities), dtype=torch.bool)
+    try:
+        shape = tuple(method.eval()(example_images(method, 1, size=size), present).logits.shape[-2:])
+    except (ValueError, RuntimeError) as error:
+        raise AssertionError(
+            f"images of {size} pixels failed, expected any size in its rules: {error}"
+        ) from error
+    require(shape == size, f"logits of images of {size} pixels are {shape}")
 
 
 def check_state(method: Method, fresh: Method) -> None:
-    """Require that a state dict carries a method over completely."""
+    """Require that a state dict carries a trained method over completely.
+
+    Args:
+        method: Trained a little.
+        fresh: Newly built from the same options, with other weights.
+    """
     fresh.load_state_dict(method.state_dict())
-    images, present = _images(method, 1), _mixed_rows(method, 1)
+    present = every_pattern(method)
+    images = hide(example_images(method, len(present)), present)
     method.eval()
     fresh.eval()
     with torch.no_grad():
@@ -172,40 +233,3 @@ def check_patterns(method: Method) -> None:
                 len(pattern) == len(method.modalities) and any(pattern),
                 f"patterns({step}, 100) has {pattern}, expected {len(method.modalities)} bools, one True",
             )
-
-
-def _side(method: Method) -> int:
-    """Return a small side, pixels, that the method takes."""
-    least = max(64, method.size_minimum)
-    return -(-least // method.size_multiple) * method.size_multiple
-
-
-def _images(method: Method, batch_size: int) -> dict[str, Tensor]:
-    """Return seeded images in [-1, 1]."""
-    generator = torch.Generator().manual_seed(1)
-    side = _side(method)
-    return {
-        name: torch.rand(batch_size, channels, side, side, generator=generator) * 2 - 1
-        for name, channels in method.modalities.items()
-    }
-
-
-def _mixed_rows(method: Method, batch_size: int) -> Tensor:
-    """Return a different pattern for each sample, as far as there are, (B, M) bool."""
-    scenarios = whole_modality_scenarios(list(method.modalities))
-    return torch.tensor([scenarios[i % len(scenarios)].present for i in range(batch_size)])
-
-
-def example_batch(method: Method, present: Tensor) -> Batch:
-    """Return a small seeded batch as the harness makes it, a few pixels ignored.
-
-    Args:
-        method: Its modalities, classes and sizes are kept to.
-        present: (B, M) bool.
-    """
-    images = _images(method, len(present))
-    side = _side(method)
-    generator = torch.Generator().manual_seed(2)
-    target = torch.randint(0, method.num_classes, (len(present), side, side), generator=generator)
-    target[:, :4] = method.ignore_index
-    return Batch(hide(images, present), present, target, images if method.sees_hidden_in_training else None)

@@ -20,6 +20,7 @@ _CLASS_COLOURS: dict[str, Colour] = {
     "car": (255, 255, 0),
     "clutter": (255, 0, 0),
 }
+LABEL_MODES = ("six-class", "five-class")
 HEIGHT_SHORTFALL_PX = 2
 """One true height file is a column short."""
 
@@ -43,6 +44,7 @@ class IsprsDataset(RasterDataset):
         split: str | Path | None,
         optical: str,
         height: str,
+        label_mode: str = "six-class",
         dropped: tuple[str, ...] = (),
     ) -> None:
         """Find the files of the split's tiles; nothing is read.
@@ -52,6 +54,8 @@ class IsprsDataset(RasterDataset):
             split: A named split, a split file, or None for the first named one.
             optical: Key of the optical modality.
             height: Key of the height modality.
+            label_mode: "six-class": clutter is a class that is trained, but not in the means; "five-class":
+                it is ignored, as GEMMNet does.
             dropped: Tiles left out of a named split.
 
         Raises:
@@ -59,7 +63,18 @@ class IsprsDataset(RasterDataset):
         """
         self._require_option("optical", optical, ("irrg", "rgb"))
         self._require_option("height", height, ("ndsm", "dsm"))
-        self.optical, self.height = optical, height
+        if label_mode not in LABEL_MODES:
+            raise InvalidRecipeError(
+                f"dataset {self.name!r}: label_mode is {label_mode!r}; expected {' or '.join(LABEL_MODES)}"
+            )
+        self.optical, self.height, self.label_mode = optical, height, label_mode
+        if label_mode == "five-class":
+            clutter = self.classes.index("clutter")
+            ignored = self.palette[clutter]
+            self.ignored_colours = {  # type: ignore[misc]  # this reader's, not every reader's
+                labels: (*self.ignored_colours.get(labels, ()), ignored) for labels in ("full", "eroded")
+            }
+            self.classes, self.palette = self.classes[:clutter], self.palette[:clutter]  # type: ignore[misc]
         known = next(iter(self.splits.values())).tiles
         chosen = choose_split(self.name, self.splits, split, dropped=dropped, known=known, spelling=plain_id)
         self._open(root, chosen, (optical, height))
@@ -67,7 +82,8 @@ class IsprsDataset(RasterDataset):
     @property
     def identity(self) -> dict[str, Any]:
         """Options, the sources in use, the ground estimate, the reader's version."""
-        return {**super().identity, "optical": self.optical, "height": self.height}
+        own = {"optical": self.optical, "height": self.height, "label_mode": self.label_mode}
+        return {**super().identity, **own}
 
     @classmethod
     def fake(cls, root: Path) -> Self:

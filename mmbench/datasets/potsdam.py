@@ -108,6 +108,7 @@ Only the tiles of the chosen split are needed; doubled folders and ids without p
         split: str | Path | None = None,
         optical: Literal["irrg", "rgb"] = "irrg",
         height: Literal["ndsm", "dsm"] = "ndsm",
+        label_mode: Literal["six-class", "five-class"] = "six-class",
         keep_7_10: bool = False,
     ) -> None:
         """Find the files of the split's tiles; nothing is read.
@@ -118,13 +119,17 @@ Only the tiles of the chosen split are needed; doubled folders and ids without p
             optical: Infrared, red, green or red, green, blue.
             height: "ndsm" is the height that the data bring, above ground and cut off at 25.5 m; "dsm" is the
                 surface model less an estimate of the ground (see `mmbench.datasets._rasters.ground`).
+            label_mode: "six-class" trains clutter and leaves it out of the means; "five-class" ignores it, as
+                GEMMNet does.
             keep_7_10: Keep the tile 7_10, whose labels have errors.
 
         Raises:
             InvalidRecipeError: If an option or the split file is wrong.
         """
         dropped = () if keep_7_10 else (_WRONG_LABELS,)
-        super().__init__(root=root, split=split, optical=optical, height=height, dropped=dropped)
+        super().__init__(
+            root=root, split=split, optical=optical, height=height, label_mode=label_mode, dropped=dropped
+        )
         self.keep_7_10 = keep_7_10
 
     @property

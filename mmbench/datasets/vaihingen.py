@@ -97,6 +97,7 @@ understood."""
         split: str | Path | None = None,
         optical: Literal["irrg"] = "irrg",
         height: Literal["ndsm", "dsm"] = "ndsm",
+        label_mode: Literal["six-class", "five-class"] = "six-class",
     ) -> None:
         """Find the files of the split's tiles; nothing is read.
 
@@ -107,8 +108,10 @@ understood."""
             optical: Infrared, red, green: this dataset has no blue.
             height: "ndsm" is the height above ground that was published apart; "dsm" is the surface model
                 less an estimate of the ground (see `mmbench.datasets._rasters.ground`).
+            label_mode: "six-class" trains clutter and leaves it out of the means; "five-class" ignores it, as
+                GEMMNet does.
 
         Raises:
             InvalidRecipeError: If an option or the split file is wrong.
         """
-        super().__init__(root=root, split=split, optical=optical, height=height)
+        super().__init__(root=root, split=split, optical=optical, height=height, label_mode=label_mode)

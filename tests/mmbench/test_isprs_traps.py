@@ -17,7 +17,7 @@ from mmbench.datasets._dataset import Window
 from mmbench.datasets._synthesis import write_isprs_folder
 from mmbench.datasets.potsdam import Potsdam
 from mmbench.datasets.vaihingen import Vaihingen
-from mmbench.errors import DataError
+from mmbench.errors import DataError, InvalidRecipeError
 from mmbench.loading import TileReader, read_window
 from mmbench.transforms import fit_normalizer
 from mmbench.windows import grid
@@ -259,3 +259,29 @@ def test_training_reads_full_labels_and_testing_eroded_ones(folder):
     assert [reader.split.labels_of(tile) for tile in ("2_10", "4_12", "2_13")] == ["full", "full", "eroded"]
     labels = {file.tile_id: file.kind for file in reader.files() if file.purpose == "label"}
     assert labels == {"2_10": "full", "4_12": "full", "2_13": "eroded"}
+
+
+def test_five_class_labels_ignore_clutter_and_are_another_identity(folder):
+    six = folder()
+    path = six.root / "5_Labels_for_participants" / "top_potsdam_2_10_label.tif"
+    pixels = tifffile.imread(path)
+    pixels[:5, :7] = PALETTE[5]
+    tifffile.imwrite(path, pixels, photometric="rgb")
+    six, five = folder(), folder(label_mode="five-class")
+    expected = six.read("2_10").target
+    assert (expected == 5).sum() >= 35
+    np.testing.assert_array_equal(five.read("2_10").target, np.where(expected == 5, 255, expected))
+    eroded = six.read("2_13", labels="eroded").target
+    found = five.read("2_13", labels="eroded").target
+    np.testing.assert_array_equal(found, np.where(eroded == 5, 255, eroded))
+    assert (six.num_classes, five.num_classes) == (6, 5)
+    assert five.classes == six.classes[:5]
+    assert six.identity != five.identity
+    pixels[0, 0] = BLACK  # stays refused in full labels
+    tifffile.imwrite(path, pixels, photometric="rgb")
+    with pytest.raises(DataError, match=r"is for eroded labels only"):
+        folder(label_mode="five-class").read("2_10")
+    with pytest.raises(
+        InvalidRecipeError, match=r"label_mode is 'four-class'; expected six-class or five-class"
+    ):
+        folder(label_mode="four-class")

@@ -107,14 +107,20 @@ class State:
 
 
 def check_options(recipe: Recipe, methods: list[str], dataset: Dataset) -> None:
-    """Refuse, before anything is trained, options and windows that a method cannot take.
+    """Refuse, before anything is trained, what the methods or the split cannot take.
 
     Raises:
         UnknownNameError: If a method is unknown, in the run or in the recipe.
-        InvalidRecipeError: Naming the option or the window, and what the method takes.
+        InvalidRecipeError: Naming the option or the window, and what the method takes; or if the recipe has a
+            search and the split no validation tiles.
     """
     for name in dict.fromkeys([*methods, *recipe.methods]):
         entry("method", name)
+    if recipe.training.search is not None and not dataset.split.val:
+        raise InvalidRecipeError(
+            f"recipe {recipe.name}: training.search decides on validation tiles and split "
+            f"{dataset.split_name!r} has none; choose a split with some, or --set training.search=null"
+        )
     for name in methods:
         method_class, options = find("method", name), recipe.methods.get(name, {})
         known = option_defaults(method_class)

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from mmbench.datasets._dataset import TEST_LABELS, Dataset, Labels, Role
 from mmbench.devices import autocast
 from mmbench.errors import CellFailedError, DataError
-from mmbench.loading import TileReader, read_window, stack
+from mmbench.loading import read_window, stack
 from mmbench.metrics import Confusion, confusion_matrix, scores
 from mmbench.recipe import EvaluationRecipe
 from mmbench.scenarios.no_peek import check_no_peek
 from mmbench.scenarios.scenario import Scenario, hide, whole_modality_scenarios
+from mmbench.tile_reader import TileReader
 from mmbench.transforms import Normalizer
 from mmbench.windows import Stitcher, grid
 from mmbench_baselines.method import Method

@@ -149,6 +149,7 @@ def _blank_record(run: Run, cell: Cell, wanted: dict[str, Any]) -> Record:
             "title": method_class.title,
             "origin": entry("method", cell.method).origin,
             "set_options": dict(run.recipe.methods.get(cell.method, {})),
+            "note": method_class.budget_note,
         },
         classes=list(run.dataset.classes),
         scored_classes=list(run.dataset.scored_classes),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from mmbench.errors import InvalidRecipeError, UnknownNameError
 from mmbench.settings_files import parse_yaml, quote
@@ -59,7 +59,7 @@ class TrainingRecipe(_Strict):
     """One for all methods, or "method": the one of each method's paper."""
     schedule: ScheduleParams | Literal["method"]
     search: SearchRecipe | None = None
-    """How each method's learning rate is chosen in place of the optimiser's, or none."""
+    """How each method's learning rate is chosen, the optimiser's among others, or none."""
     accumulation: int | Literal["method"] = 1
     """Micro-batches an optimiser step."""
     patterns: Literal["protocol", "method"]
@@ -83,6 +83,19 @@ class TrainingRecipe(_Strict):
     def _usable_optimizer(cls, value: OptimizerParams | str) -> OptimizerParams | str:
         if isinstance(value, OptimizerParams) and (value.lr <= 0 or value.weight_decay < 0):
             raise ValueError("expected lr > 0 and weight_decay >= 0")
+        return value
+
+    @field_validator("search")
+    @classmethod
+    def _searchable(cls, value: SearchRecipe | None, info: ValidationInfo) -> SearchRecipe | None:
+        optimizer = info.data.get("optimizer")
+        if value is None or optimizer is None:
+            return value
+        if not isinstance(optimizer, OptimizerParams):
+            raise ValueError('expected null with optimizer "method": each method brings its own rate')
+        if optimizer.lr not in value.learning_rates:
+            # It would have no effect, and whoever set it would not be told.
+            raise ValueError(f"expected optimizer.lr, {optimizer.lr:g}, among learning_rates, or null")
         return value
 
     @field_validator("schedule")

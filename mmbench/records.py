@@ -39,6 +39,7 @@ _LOOP = (
     "metrics.py",
     "scenarios/*.py",
     "search.py",
+    "tile_reader.py",
     "training.py",
     "transforms.py",
     "windows.py",

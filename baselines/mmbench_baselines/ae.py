@@ -27,8 +27,10 @@ class AE(ImputingMethod):
     )
     source = (
         "defined and written for this benchmark: no official definition or code is public; "
-        "initialisation as in junyanz/pytorch-CycleGAN-and-pix2pix, commit 032e884, BSD"
+        "initialisation as in junyanz/pytorch-CycleGAN-and-pix2pix, commit 032e884"
     )
+    licence = "MIT, as this repository; BSD of the repository it follows"
+    parity = "no public code: regression numbers of our own definition"
     deviations = (
         "No official definition or code exists: this one is ours and may differ from GEMMNet's anywhere.",
         "Encoders and fusion decoder are GEMMNet's, without its transformers, modality decoder and losses on "

@@ -36,8 +36,10 @@ class CGAN(ImputingMethod):
     )
     source = (
         "defined and written for this benchmark: no official definition or code is public; adversarial "
-        "training after junyanz/pytorch-CycleGAN-and-pix2pix, commit 032e884, BSD"
+        "training after junyanz/pytorch-CycleGAN-and-pix2pix, commit 032e884"
     )
+    licence = "MIT, as this repository; BSD of the repository it follows"
+    parity = "no public code: regression numbers of our own definition"
     deviations = (
         "No official definition or code exists: this one is ours and may differ from GEMMNet's anywhere.",
         "Encoders and fusion decoder are GEMMNet's, without its transformers, modality decoder and losses on "

@@ -23,6 +23,10 @@ class ExpertSwitch(Control):
     """
 
     title = "Expert switch"
+    budget_note = (
+        "its parameters are the sum of its experts', one for each combination of modalities, and they share "
+        "the training"
+    )
     deviations = (
         "Its parameters are the sum of its experts', one for each of the 2^M - 1 non-empty subsets of M "
         "modalities; a prediction runs one of them.",

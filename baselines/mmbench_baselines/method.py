@@ -59,7 +59,15 @@ class Method(nn.Module, abc.ABC):
     title: ClassVar[str]
     paper: ClassVar[str]
     source: ClassVar[str]
+    """The authors' code and its commit, or that there is none."""
+    licence: ClassVar[str] = ""
+    """Of the source; "" is not stated. So too for the next two."""
+    parity: ClassVar[str] = ""
+    """What was found equal to the source, and how exactly."""
+    budget_note: ClassVar[str] = ""
+    """What a table must say where its parameters or its training cannot be compared as they stand."""
     deviations: ClassVar[tuple[str, ...]] = ()
+    """What differs from the source, and why."""
     paper_training: ClassVar[TrainingParams] = TrainingParams()
     """The optimiser, schedule and accumulation of the paper: what `recipe: paper` uses."""
     size_multiple: ClassVar[int] = 1

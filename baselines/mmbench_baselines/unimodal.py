@@ -25,6 +25,7 @@ class Unimodal(Control):
     """
 
     title = "Unimodal expert"
+    budget_note = "of the training it learns only from the samples that have its whole subset"
     deviations = (
         "A training sample that lacks a modality of the subset weighs nothing: under the protocol's hiding "
         "of M modalities an expert of s of them learns from 2^(M-s) in 2^M - 1 samples, the full one from "

@@ -7,39 +7,59 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmbench.errors import UnknownNameError
+from mmbench.cli import _options as options
+from mmbench.errors import InvalidRecipeError, UnknownNameError
 
 if TYPE_CHECKING:
     from mmbench.datasets._files import TileFile
 
 
-def show(name: Annotated[str, typer.Argument(help="A method, dataset or recipe of 'mmbench list'.")]) -> None:
+_FORMATS = ("console", "markdown")
+
+
+def show(
+    name: Annotated[
+        str | None, typer.Argument(help="A method, dataset or recipe of 'mmbench list'.", show_default=False)
+    ] = None,
+    all_methods: Annotated[
+        bool, typer.Option("--all-methods", help="The cards of all methods of mmbench, without plug-ins.")
+    ] = False,
+    style: Annotated[
+        str, typer.Option("--format", "-f", help="console, or for methods markdown.")
+    ] = "console",
+) -> None:
     """Say what a method, a dataset or a recipe is."""
     from mmbench.recipe import recipe_names
-    from mmbench.registry import names
+    from mmbench.registry import entries, names
 
-    if name in names("method"):
-        _show_method(name)
+    options.check_choice("--format", style, _FORMATS)
+    if (name is None) != all_methods:
+        raise InvalidRecipeError("expected a name, as in 'mmbench info gemmnet', or --all-methods")
+    if name is None:
+        own = [key for key, entry in sorted(entries("method").items()) if entry.origin == "mmbench"]
+        _show_methods(own, style)
+    elif name in names("method"):
+        _show_methods([name], style, document=False)
+    elif name not in (known := [*names("dataset"), *recipe_names()]):
+        raise UnknownNameError("name", name, [*names("method"), *known])
+    elif style != "console":
+        raise InvalidRecipeError(f"--format {style} is for methods; {name!r} is none")
     elif name in names("dataset"):
         _show_dataset(name)
-    elif name in recipe_names():
-        _show_recipe(name)
     else:
-        raise UnknownNameError("name", name, [*names("method"), *names("dataset"), *recipe_names()])
+        _show_recipe(name)
 
 
-def _show_method(name: str) -> None:
-    """Print a method's card."""
-    from mmbench.cells import option_defaults
-    from mmbench.registry import entry, find
+def _show_methods(names: list[str], style: str, *, document: bool = True) -> None:
+    """Print the cards of methods."""
+    from mmbench.reporting.card_texts import console_card, markdown_card, markdown_document
+    from mmbench.reporting.cards import method_card
 
-    method = find("method", name)
-    typer.echo(f"{name}: {method.title}\n")
-    typer.echo(f"paper    {method.paper}\nsource   {method.source}\nfrom     {entry('method', name).origin}")
-    typer.echo(f"sizes    multiples of {method.size_multiple}, at least {method.size_minimum} pixels")
-    typer.echo(f"\ndiffers from its source in\n{_bullets(method.deviations)}")
-    defaults = [f"{key} = {value!r}" for key, value in option_defaults(method).items()]
-    typer.echo(f"\noptions (recipe: methods.{name})\n{_bullets(defaults)}")
+    cards = [method_card(name) for name in names]
+    if style == "markdown":
+        typer.echo(markdown_document(cards) if document else markdown_card(cards[0]))
+    else:
+        typer.echo("\n\n\n".join(map(console_card, cards)))
 
 
 def _show_dataset(name: str) -> None:

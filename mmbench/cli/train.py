@@ -62,9 +62,15 @@ def train(
     with display(progress) as shown:  # type: ignore[arg-type]
         shown.cell(1, 1, str(cell))
         built = build_method(opened, cell)
-        result, _ = train_cell(opened, cell, built, lambda phase: partial(shown.step, phase))
+        result, trials = train_cell(opened, cell, built, lambda phase: partial(shown.step, phase))
         shown.result(f"{result.steps} steps in {result.seconds:.0f} s")
     save_weights(out, built, _header(opened, cell, choice))
+    for trial in trials:
+        score = "failed" if trial.miou is None else f"mIoU {trial.miou * 100:.1f}"
+        typer.echo(
+            f"learning rate {trial.learning_rate:g}: {score} on validation tiles after {trial.steps} steps"
+            f"{', chosen' * trial.chosen}"
+        )
     typer.echo(
         f"weights of the {result.checkpoint['kind']} checkpoint, step {result.checkpoint['step']}: {out}"
     )

@@ -25,6 +25,9 @@ class Row:
         parameters: Of the trained method.
         seconds: Mean training time, with what device.
         sees_hidden: Whether training saw the content of hidden modalities.
+        note: What must be said of its parameters or training, or "".
+        learning_rates: What the search for the learning rate chose, one a seed; empty where there was none.
+        trial_seconds: Mean time of the search.
     """
 
     label: str
@@ -34,6 +37,9 @@ class Row:
     device: str
     seeds: tuple[int, ...]
     sees_hidden: bool
+    note: str = ""
+    learning_rates: tuple[float, ...] = ()
+    trial_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Leaderboard:
     """Rows that share data, split, recipe, labels, precision and protocol.
 
     Attributes:
+        five_classes: Whether clutter was ignored and not a class that is trained.
+        search: (trials, steps of one) of the search for the learning rate, where the recipe asks for one.
         failures: "method seed n: why" of cells that have no score.
         mixed_code: Whether the records were made by different versions of the code that they should share.
     """
@@ -54,6 +62,8 @@ class Leaderboard:
     metric: Metric
     scenarios: tuple[str, ...]
     rows: tuple[Row, ...]
+    five_classes: bool = False
+    search: tuple[int, int] | None = None
     failures: tuple[str, ...] = field(default=())
     mixed_code: bool = False
 
@@ -61,7 +71,8 @@ class Leaderboard:
     def title(self) -> str:
         """One line of what was measured, where and how."""
         return (
-            f"{METRIC_NAMES[self.metric]} (%) on {self.dataset} ({' + '.join(self.modalities)}), "
+            f"{METRIC_NAMES[self.metric]} (%) on {self.dataset} ({' + '.join(self.modalities)})"
+            f"{', five classes (GEMMNet-style)' if self.five_classes else ''}, "
             f"split {self.split}, recipe {self.recipe}, protocol {self.protocol}"
         )
 
@@ -113,6 +124,8 @@ def _leaderboard(group: Sequence[Record], metric: Metric) -> Leaderboard:
         metric=metric,
         scenarios=tuple(done[0].scenarios) if done else (),
         rows=tuple(rows),
+        five_classes=first.identity["dataset"].get("label_mode") == "five-class",
+        search=_search(first),
         failures=tuple(
             f"{label} seed {seed}: {(r.error or {}).get('message', '')}"
             for (label, seed), r in sorted(latest.items())
@@ -120,6 +133,12 @@ def _leaderboard(group: Sequence[Record], metric: Metric) -> Leaderboard:
         ),
         mixed_code=len(shared) > 1 or any(len(found) > 1 for found in versions.values()),
     )
+
+
+def _search(record: Record) -> tuple[int, int] | None:
+    """Return (trials, steps of one) of the recipe's search; records from before there was one have none."""
+    asked = record.identity["recipe"]["training"].get("search")
+    return None if asked is None else (len(asked["learning_rates"]), asked["steps"])
 
 
 def _code(record: Record) -> tuple[str, str]:
@@ -145,6 +164,7 @@ def _row(label: str, records: Sequence[Record], metric: Metric) -> Row:
         if values:
             columns.setdefault("mean", []).append(sum(values.values()) / len(values))
             columns.setdefault("worst", []).append(min(values.values()))
+    trials = [trial for record in records for trial in record.training.get("trials", ())]
     return Row(
         label=label,
         figures={name: summarise(values) for name, values in columns.items()},
@@ -153,4 +173,7 @@ def _row(label: str, records: Sequence[Record], metric: Metric) -> Row:
         device=" and ".join(sorted({r.environment["device"] for r in records})),
         seeds=tuple(r.identity["seed"] for r in records),
         sees_hidden=records[0].method["sees_hidden_in_training"],
+        note=records[0].method.get("note", ""),
+        learning_rates=tuple(trial["learning_rate"] for trial in trials if trial["chosen"]),
+        trial_seconds=sum(trial["seconds"] for trial in trials) / len(records),
     )

@@ -84,7 +84,7 @@ class _Rich:
             self._phase, self._began = phase, time.monotonic()
             self._progress.reset(self._steps, description=f"{self._name}, {phase}", total=total, figures="")
         rate = done / max(time.monotonic() - self._began, 1e-9)
-        unit = "steps/s" if phase == "train" else "tiles/s"
+        unit = "steps/s" if phase in ("search", "train") else "tiles/s"
         self._progress.update(
             self._steps, completed=done, total=total, figures=f"{_words(figures)}{rate:.2f} {unit}"
         )

@@ -62,8 +62,8 @@ def escape_latex(text: str) -> str:
 
 
 def _latex(text: str) -> str:
-    """Return escaped text with ± as LaTeX writes it, whatever the document's encoding."""
-    return escape_latex(text).replace("±", r"$\pm$")
+    """Return escaped text with ± and † as LaTeX writes them, whatever the document's encoding."""
+    return escape_latex(text).replace("±", r"$\pm$").replace("†", r"$\dagger$")
 
 
 def _escape_markdown(text: str) -> str:
@@ -72,17 +72,19 @@ def _escape_markdown(text: str) -> str:
 
 
 def _headers(board: Leaderboard) -> list[str]:
-    return ["method", *board.scenarios, "mean", "worst", "params (M)", "train (s)", "seeds"]
+    trials = ["trials (s)"] if board.search else []
+    return ["method", *board.scenarios, "mean", "worst", "params (M)", "train (s)", *trials, "seeds"]
 
 
 def _cells(board: Leaderboard) -> list[list[str]]:
     """Return the body of the table as words."""
     return [
         [
-            row.label + (" *" if row.sees_hidden else ""),
+            row.label + " *" * row.sees_hidden + " †" * bool(row.note),
             *(_figure(row, name) for name in (*board.scenarios, "mean", "worst")),
             f"{row.parameters / 1e6:.2f}",
             f"{row.seconds:.0f}",
+            *([f"{row.trial_seconds:.0f}"] if board.search else []),
             str(len(row.seeds)),
         ]
         for row in board.rows
@@ -106,13 +108,36 @@ def _notes(board: Leaderboard) -> list[str]:
     ]
     if any(row.sees_hidden for row in board.rows):
         notes.append("*: training used the content of hidden modalities as a target.")
+    noted: dict[str, list[str]] = {}
+    for row in board.rows:
+        if row.note:
+            noted.setdefault(row.note, []).append(row.label)
+    notes += [f"†: {', '.join(labels)}: {note}." for note, labels in noted.items()]
     if any(len(row.seeds) >= FEWEST_SEEDS_FOR_SPREAD for row in board.rows):
         notes.append("±: standard deviation over seeds.")
     if devices:
         notes.append(f"Training time on {'; '.join(devices)}.")
+    if board.search and board.rows:
+        notes.append(_search_note(board.search, board.rows))
     if not board.ranked:
         notes.append(f"Recipe {board.recipe} is not the ranked one: not for a leaderboard.")
     if board.mixed_code:
         notes.append("Rows were made by different versions of the code: run again before comparing.")
     notes += [f"No score: {failure}." for failure in board.failures]
     return notes
+
+
+def _search_note(search: tuple[int, int], rows: tuple[Row, ...]) -> str:
+    """Return how the learning rates were chosen, which, and where their cost stands."""
+    trials, steps = search
+    chosen = ", ".join(f"{row.label} {_rates(row.learning_rates)}" for row in rows)
+    return (
+        f"Learning rate of each method and seed: the best of {trials} trials of {steps} steps on validation "
+        f"tiles ({chosen}). train (s) is without the trials, trials (s) is their time."
+    )
+
+
+def _rates(rates: tuple[float, ...]) -> str:
+    """Return learning rates, one a seed; once if they are all the same."""
+    words = [f"{rate:g}" for rate in rates]
+    return words[0] if len(set(words)) == 1 else " / ".join(words)

@@ -111,6 +111,9 @@ def check_facts(method_class: type[Method]) -> None:
     for fact in ("title", "paper", "source"):
         value = getattr(method_class, fact, None)
         require(isinstance(value, str) and value, f"{fact} is {value!r}, expected a text")
+    for fact in ("licence", "parity", "budget_note"):
+        value = getattr(method_class, fact)
+        require(isinstance(value, str), f'{fact} is {value!r}, expected a text, or "" where it is not stated')
     deviations = method_class.deviations
     require(
         isinstance(deviations, tuple) and all(isinstance(d, str) for d in deviations),

@@ -18,7 +18,8 @@ from mmbench.datasets._synthesis import write_isprs_folder
 from mmbench.datasets.potsdam import Potsdam
 from mmbench.datasets.vaihingen import Vaihingen
 from mmbench.errors import DataError, InvalidRecipeError
-from mmbench.loading import TileReader, read_window
+from mmbench.loading import read_window
+from mmbench.tile_reader import TileReader
 from mmbench.transforms import fit_normalizer
 from mmbench.windows import grid
 

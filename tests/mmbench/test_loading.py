@@ -7,7 +7,8 @@ import torch
 from mmbench import transforms
 from mmbench.datasets._dataset import Window
 from mmbench.errors import DataError, EnvironmentMissingError
-from mmbench.loading import RandomCrops, TileReader, read_window, training_batches
+from mmbench.loading import RandomCrops, read_window, training_batches
+from mmbench.tile_reader import TileReader
 from mmbench.transforms import ChannelStatistics, Normalizer, fit_normalizer, turn
 from mmbench.windows import grid
 

@@ -30,7 +30,9 @@ def test_no_shipped_recipe_changes_the_light_and_an_override_may():
 
 
 def test_an_override_changes_one_key_and_takes_the_ranking_away():
-    changed = load_recipe("default", ["training.steps=7", "training.optimizer.lr=0.1"])
+    changed = load_recipe(
+        "default", ["training.steps=7", "training.search=null", "training.optimizer.lr=0.1"]
+    )
     assert changed.training.steps == 7
     assert changed.training.optimizer.lr == 0.1
     assert changed.training.batch_size == load_recipe("default").training.batch_size

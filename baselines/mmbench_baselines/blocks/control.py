@@ -21,6 +21,8 @@ class Control(Method):
 
     paper = "none: a control"
     source = "written for this benchmark; no published code"
+    licence = "MIT, as this repository"
+    parity = "a control: nothing to compare with"
     paper_training = TrainingParams(
         OptimizerParams("adamw", lr=1e-3, weight_decay=1e-2), ScheduleParams("poly", power=0.9)
     )

@@ -44,8 +44,15 @@ class GEMMNet(Method):
         "Kieu et al., Filling the Gaps: A Multitask Hybrid Multiscale Generative Framework for Missing "
         "Modality in Remote Sensing Semantic Segmentation, DICTA 2025, arXiv 2509.11102"
     )
-    source = "nhikieu/GEMMNet, commit 88334c0, MIT"
+    source = "https://github.com/nhikieu/GEMMNet commit 88334c0"
+    licence = "MIT"
+    parity = (
+        "released and golden_corrected against the authors' code, the latter with norm and tokens mended in "
+        "it: outputs, losses and gradient norms in float64; default: regression numbers"
+    )
     deviations = (
+        "the released code imports its losses from a file that is not public; mmFormer's, one axis less, "
+        "stand in for it, also where parity was tested",
         "norm='channel': statistics per channel; the released layers take them over the whole sample",
         "tokens='stacked': a fused cell holds one place of both modalities; released, places are mixed",
         "condition='source': the discriminator compares with the source; released, with the target itself",

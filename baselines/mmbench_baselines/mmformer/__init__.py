@@ -37,7 +37,12 @@ class MMFormer(Method):
         "Zhang et al., mmFormer: Multimodal Medical Transformer for Incomplete Multimodal Learning of Brain "
         "Tumor Segmentation, MICCAI 2022, arXiv 2206.02425"
     )
-    source = "YaoZhang93/mmFormer, commit b18663a, Apache-2.0"
+    source = "https://github.com/YaoZhang93/mmFormer commit b18663a"
+    licence = "Apache-2.0"
+    parity = (
+        "released and golden_corrected against a 2-D port of the authors' code, the latter with layout "
+        "mended in it: outputs, losses and gradient norms in float64; default: regression numbers"
+    )
     deviations = (
         "two dimensions instead of three: one axis dropped",
         "one to four modalities of any channels; the source has four of one channel",

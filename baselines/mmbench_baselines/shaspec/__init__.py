@@ -69,7 +69,13 @@ class ShaSpec(Method):
         "Wang et al., Multi-modal learning with missing modality via shared-specific feature modelling, "
         "CVPR 2023, arXiv 2307.14126"
     )
-    source = "https://github.com/billhhh/ShaSpec commit 081fe7a, no licence file: studied, nothing copied"
+    source = "https://github.com/billhhh/ShaSpec commit 081fe7a"
+    licence = "none: the repository has no licence file; studied, nothing copied"
+    parity = (
+        "released against a 2-D port of the authors' code, golden_corrected against an independent "
+        "implementation (S1, S3, S4 mended): outputs, losses and gradient norms in float64; default: "
+        "regression numbers"
+    )
     deviations = (
         "Two dimensions instead of three: one axis dropped, strides (1, 2, 2) read as 2.",
         "Classes exclude each other: weighted cross-entropy and Dice of a softmax, not of sigmoids.",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmbench.datasets._dataset import TEST_LABELS, Dataset, Labels, Role
 from mmbench.devices import autocast
 from mmbench.errors import CellFailedError, DataError
+from mmbench.imputation import ImputationError
 from mmbench.loading import read_window, stack
 from mmbench.metrics import Confusion, confusion_matrix, scores
 from mmbench.recipe import EvaluationRecipe
@@ -42,9 +43,21 @@ class Evaluator:
         return whole_modality_scenarios(list(self.dataset.modalities))
 
     def confusions(
-        self, method: Method, role: Role, labels: Labels, progress: Progress | None = None
+        self,
+        method: Method,
+        role: Role,
+        labels: Labels,
+        progress: Progress | None = None,
+        imputation: ImputationError | None = None,
     ) -> dict[str, NDArray[np.int64]]:
         """Score every scenario on the tiles of a role.
+
+        Args:
+            method: To score; left in evaluation mode.
+            role: Whose tiles.
+            labels: Which labels are the truth.
+            progress: Told after each tile of each scenario.
+            imputation: Counts the error of the images that the method generates, if it does.
 
         Returns:
             Scenario name -> (tiles, K, K) int64, tiles in the order of the split.
@@ -55,7 +68,7 @@ class Evaluator:
         for s, scenario in enumerate(self.scenarios):
             matrices = []
             for t, tile_id in enumerate(tiles):
-                matrices.append(self._tile_confusion(method, tile_id, scenario, labels))
+                matrices.append(self._tile_confusion(method, tile_id, scenario, labels, imputation))
                 if progress is not None:
                     progress(s * len(tiles) + t + 1, len(tiles) * len(self.scenarios), {})
             result[scenario.name] = np.stack(matrices)
@@ -96,7 +109,14 @@ class Evaluator:
         return check_no_peek(name, method, batch.images, self.scenarios)
 
     @torch.no_grad()
-    def _tile_confusion(self, method: Method, tile_id: str, scenario: Scenario, labels: Labels) -> Confusion:
+    def _tile_confusion(
+        self,
+        method: Method,
+        tile_id: str,
+        scenario: Scenario,
+        labels: Labels,
+        imputation: ImputationError | None,
+    ) -> Confusion:
         """Predict one tile under one scenario and count it against the truth."""
         size = self.dataset.size(tile_id)
         reader = TileReader(self.dataset, self.normalizer, tile_id, labels=labels)
@@ -106,7 +126,10 @@ class Evaluator:
             present = scenario.rows(len(part), self.device)
             moved = {name: image.to(self.device) for name, image in images.items()}
             with autocast(self.device, self.precision):
-                logits = method(hide(moved, present), present).logits.float()
+                output = method(hide(moved, present), present)
+            logits = output.logits.float()
+            if imputation is not None:
+                imputation.add(output.imputed, moved, present)
             # The extremes are finite only if all are, and take a fraction of the time of looking at each.
             if not bool(torch.stack(torch.aminmax(logits)).isfinite().all()):
                 raise CellFailedError(

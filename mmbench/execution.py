@@ -24,6 +24,7 @@ from mmbench.datasets._dataset import TEST_LABELS
 from mmbench.datasets._prepared.dataset import pixel_source
 from mmbench.devices import environment
 from mmbench.errors import CellFailedError, DataError, ProtocolError
+from mmbench.imputation import ImputationError
 from mmbench.metrics import scores
 from mmbench.records import Record, fingerprint, read_record, record_path, write_record
 from mmbench.registry import entry, find
@@ -179,7 +180,9 @@ def _train_and_score(
         "trials": [asdict(trial) for trial in trials],
     }
     record.no_peek = run.evaluator.check_no_peek(cell.method, method)
-    confusions = run.evaluator.confusions(method, "test", TEST_LABELS, tell("test"))
+    imputation = ImputationError()
+    confusions = run.evaluator.confusions(method, "test", TEST_LABELS, tell("test"), imputation)
+    record.imputation = imputation.as_dict()
     record.scenarios = {
         name: asdict(scores(matrices.sum(0), run.dataset.scored_classes))
         for name, matrices in confusions.items()

@@ -35,6 +35,7 @@ _LOOP = (
     "devices.py",
     "evaluation.py",
     "execution.py",
+    "imputation.py",
     "loading.py",
     "metrics.py",
     "scenarios/*.py",
@@ -60,6 +61,8 @@ class Record(BaseModel):
         tiles: Test tiles, in the order of the matrices.
         training: Budget spent, learning curve, validation, checkpoint.
         no_peek: The cases that were proved.
+        imputation: Of a method that generates images: modality -> mean absolute error on the test tiles, of
+            its images and of the training mean, in normalised units.
         environment: Machine and versions; recorded, not part of the identity.
         provenance: Command, time, seconds.
         error: Kind and message of a failure.
@@ -80,6 +83,7 @@ class Record(BaseModel):
     tiles: list[str] = []
     training: dict[str, Any] = {}
     no_peek: list[str] = []
+    imputation: dict[str, dict[str, float]] = {}
     environment: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
     error: dict[str, str] | None = None

@@ -42,10 +42,13 @@ class Output:
     Attributes:
         logits: (B, K, H, W) float, unnormalised class scores at the size of the input.
         aux: Whatever `loss` needs besides, by name.
+        imputed: What a method that generates missing images segmented in their place, modality ->
+            (B, C, H, W): real where present, generated where not. Empty if it generates none.
     """
 
     logits: Tensor
     aux: dict[str, Any] = field(default_factory=dict)
+    imputed: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Method(nn.Module, abc.ABC):

@@ -28,6 +28,8 @@ class Row:
         note: What must be said of its parameters or training, or "".
         learning_rates: What the search for the learning rate chose, one a seed; empty where there was none.
         trial_seconds: Mean time of the search.
+        imputation: Modality -> (mean absolute error of the generated images, of the training mean), over the
+            seeds, in normalised units; empty if none are generated.
     """
 
     label: str
@@ -40,6 +42,7 @@ class Row:
     note: str = ""
     learning_rates: tuple[float, ...] = ()
     trial_seconds: float = 0.0
+    imputation: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,17 @@ def _label(record: Record) -> str:
     return f"{name} ({words})" if words else name
 
 
+def _imputation(records: Sequence[Record]) -> dict[str, tuple[float, float]]:
+    """Return the errors of generated images, averaged over seeds."""
+    return {
+        name: (
+            sum(record.imputation[name]["l1"] for record in records) / len(records),
+            sum(record.imputation[name]["l1_of_mean"] for record in records) / len(records),
+        )
+        for name in records[0].imputation
+    }
+
+
 def _row(label: str, records: Sequence[Record], metric: Metric) -> Row:
     """Summarise one method's seeds; mean and worst are taken within a seed, then summarised."""
     columns: dict[str, list[float]] = {}
@@ -176,4 +190,5 @@ def _row(label: str, records: Sequence[Record], metric: Metric) -> Row:
         note=records[0].method.get("note", ""),
         learning_rates=tuple(trial["learning_rate"] for trial in trials if trial["chosen"]),
         trial_seconds=sum(trial["seconds"] for trial in trials) / len(records),
+        imputation=_imputation(records),
     )

@@ -117,6 +117,12 @@ def _notes(board: Leaderboard) -> list[str]:
         notes.append("±: standard deviation over seeds.")
     if devices:
         notes.append(f"Training time on {'; '.join(devices)}.")
+    imputing = [f"{row.label}: {_imputed(row)}" for row in board.rows if row.imputation]
+    if imputing:
+        notes.append(
+            "Generated images against the real ones, mean absolute difference where the data span [-1, 1] "
+            f"(of the training mean in their place): {'; '.join(imputing)}."
+        )
     if board.search and board.rows:
         notes.append(_search_note(board.search, board.rows))
     if not board.ranked:
@@ -125,6 +131,13 @@ def _notes(board: Leaderboard) -> list[str]:
         notes.append("Rows were made by different versions of the code: run again before comparing.")
     notes += [f"No score: {failure}." for failure in board.failures]
     return notes
+
+
+def _imputed(row: Row) -> str:
+    """Return the error of the images that a method generates, by modality."""
+    return ", ".join(
+        f"{name} {error:.3f} ({of_mean:.3f})" for name, (error, of_mean) in row.imputation.items()
+    )
 
 
 def _search_note(search: tuple[int, int], rows: tuple[Row, ...]) -> str:

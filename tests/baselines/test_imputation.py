@@ -168,7 +168,7 @@ def test_no_tensor_of_the_caller_is_written_to(name: str) -> None:
 def test_the_imputed_images_are_real_where_present_and_generated_where_not(name: str) -> None:
     method, batch = tiny(name).eval(), mixed_batch()
     with torch.no_grad():
-        imputed = method(batch.images, batch.present).aux["imputed"]
+        imputed = method(batch.images, batch.present).imputed
         for column, (key, image) in enumerate(batch.images.items()):
             source = {"irrg": "ndsm", "ndsm": "irrg"}[key]
             here = batch.present[:, column]
@@ -181,7 +181,7 @@ def test_an_imputed_image_is_segmented_like_a_given_one(name: str) -> None:
     method, batch = tiny(name).eval(), mixed_batch()
     with torch.no_grad():
         output = method(batch.images, batch.present)
-        given = method(output.aux["imputed"], torch.ones_like(batch.present))
+        given = method(output.imputed, torch.ones_like(batch.present))
     assert torch.equal(output.logits, given.logits)
 
 

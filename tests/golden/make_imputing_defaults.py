@@ -75,7 +75,7 @@ def measure(name: str) -> dict[str, dict[str, float]]:
     with torch.no_grad():
         output = method.eval()(batch.images, batch.present)
     sums = {"probabilities": checksum(output.logits.softmax(1))}
-    sums |= {f"imputed.{modality}": checksum(image) for modality, image in output.aux["imputed"].items()}
+    sums |= {f"imputed.{modality}": checksum(image) for modality, image in output.imputed.items()}
     return {
         "terms": {key: term.item() for key, term in terms.items()},
         "gradient_norms": norms,

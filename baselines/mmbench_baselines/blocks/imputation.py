@@ -162,8 +162,7 @@ class ImputingMethod(Method):
             present: (B, 2) bool.
 
         Returns:
-            Logits (B, K, H, W), and in `aux["imputed"]` the images that were segmented,
-            modality -> (B, C, H, W): real where present, generated where not.
+            Logits (B, K, H, W) and the images that were segmented.
         """
         self.check_input(images, present)
         missing = missing_rows(present, list(self.modalities))
@@ -208,4 +207,4 @@ class ImputingMethod(Method):
         maps = [self.encoders[name](image) for name, image in images.items()]
         *skips, bottleneck = (torch.cat(level, dim=1) for level in zip(*maps, strict=True))
         logits, _ = self.decoder(skips, bottleneck)
-        return Output(logits, {"imputed": dict(images)})
+        return Output(logits, imputed=dict(images))

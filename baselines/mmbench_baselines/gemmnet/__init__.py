@@ -206,7 +206,8 @@ class GEMMNet(Method):
             present: (B, 2) bool.
 
         Returns:
-            Logits (B, K, H, W); in training also the logits of the other heads, by name.
+            Logits (B, K, H, W) and the images that were segmented; in training also the logits of the other
+            heads, by name.
         """
         self.check_input(images, present)
         missing = missing_rows(present, list(self.modalities))
@@ -223,13 +224,13 @@ class GEMMNet(Method):
         features = [self.encoders[name](image) for name, image in images.items()]
         logits, sides = self.fusion(features, sides=self.training)
         if not self.training:
-            return Output(logits)
+            return Output(logits, imputed=dict(images))
         # The modalities share the decoder's weights: one pass over all of them as rows of one batch.
         maps = [torch.cat(level) for level in zip(*(feature.maps for feature in features), strict=True)]
         by_modality = self.modality_decoder(maps).chunk(len(features))
         aux = {f"modality.{name}": head for name, head in zip(images, by_modality, strict=True)}
         aux |= {f"scale.{index}": head for index, head in enumerate(sides, start=1)}
-        return Output(logits, aux)
+        return Output(logits, aux, dict(images))
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Return cross-entropy plus Dice of each head: fused, of each modality, of each coarser scale."""

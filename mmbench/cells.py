@@ -11,11 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
-from mmbench.datasets._dataset import TEST_LABELS, Dataset, Labels, Role
+from mmbench.datasets._dataset import TEST_LABELS, Dataset, Role
 from mmbench.devices import resolve_precision
-from mmbench.errors import InvalidRecipeError
+from mmbench.errors import DataError, InvalidRecipeError
 from mmbench.evaluation import Evaluator
 from mmbench.recipe import Recipe
 from mmbench.records import (
@@ -63,12 +64,20 @@ class Run:
         """Read every validation and test tile once: what is wrong with them must show before training.
 
         Raises:
-            DataError: Naming the file and what is wrong with it.
+            DataError: Naming the file and what is wrong with it, or the role without a scored class.
         """
-        roles: tuple[tuple[Role, Labels], ...] = (("val", "full"), ("test", TEST_LABELS))
-        for role, labels in roles:
-            for tile_id in self.dataset.split.role(role):
-                self.dataset.read(tile_id, labels=labels)
+        roles: tuple[Role, ...] = ("val", "test")
+        for role in roles:
+            tiles = self.dataset.split.role(role)
+            scored = False
+            for tile_id in tiles:
+                target = self.dataset.read(tile_id, labels=self.dataset.split.labels_of(tile_id)).target
+                scored = scored or bool(np.isin(target, self.dataset.scored_classes).any())
+            if tiles and not scored:
+                raise DataError(
+                    f"dataset {self.dataset_name!r}: {role} tiles {', '.join(tiles)} show no scored class; "
+                    f"nothing could be scored. Look at them with 'mmbench data check {self.dataset_name}'"
+                )
 
     @cached_property
     def evaluator(self) -> Evaluator:

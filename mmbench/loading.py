@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmbench.datasets._dataset import Dataset, Labels, Window
-from mmbench.errors import EnvironmentMissingError
+from mmbench.errors import DataError, EnvironmentMissingError
 from mmbench.transforms import Normalizer, draw_photometric, random_generator, turn
 
 _PREFETCHED = 2
@@ -177,7 +177,10 @@ def training_batches(crops: RandomCrops, *, batch_size: int, workers: int) -> It
         prefetch_factor=_PREFETCHED if workers else None,
         collate_fn=_as_read,
     )
-    for slot, numbers in loader:
+    for done in loader:
+        if isinstance(done, DataError):
+            raise done
+        slot, numbers = done
         images, target = slots[slot]
         count = len(numbers)
         copies = {name: image[:count].clone() for name, image in images.items()}
@@ -206,9 +209,12 @@ class _SlotFiller(torch.utils.data.Dataset[Any]):
     def __init__(self, crops: RandomCrops, slots: list[_Raw]) -> None:
         self._crops, self._slots = crops, slots
 
-    def __getitem__(self, task: tuple[int, range]) -> tuple[int, range]:
+    def __getitem__(self, task: tuple[int, range]) -> tuple[int, range] | DataError:
         slot, numbers = task
-        self._crops.fill(self._slots[slot], numbers)
+        try:
+            self._crops.fill(self._slots[slot], numbers)
+        except DataError as error:  # raised again where it is read: the loader would wrap it in a traceback
+            return error
         return task
 
 

@@ -10,6 +10,18 @@ _MOST_LEVELS, _MOST_ITEMS, _MOST_LETTERS = 3, 8, 100
 """Of a value that is quoted."""
 
 
+class _OnceEach:
+    """Has a YAML loader refuse a key that stands twice in a mapping: the last would win silently."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key.value, str):
+                raise ValueError(f"key {quote(key.value)} stands twice")
+            seen.add(key.value if isinstance(key.value, str) else id(key))
+        return super().construct_mapping(node, deep)  # type: ignore[misc]  # the loader's
+
+
 def parse_yaml(text: str, *, strings_only: bool = False) -> Any:
     """Return what a YAML or JSON text holds.
 
@@ -23,7 +35,8 @@ def parse_yaml(text: str, *, strings_only: bool = False) -> Any:
     import yaml
 
     try:
-        content = yaml.load(text, Loader=yaml.BaseLoader if strings_only else yaml.SafeLoader)
+        loader = type("Loader", (_OnceEach, yaml.BaseLoader if strings_only else yaml.SafeLoader), {})
+        content = yaml.load(text, Loader=loader)
     # The loader meets values that are none, as !!int x, with any error.
     except Exception as error:
         raise ValueError(

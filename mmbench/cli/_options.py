@@ -128,11 +128,34 @@ def construct_dataset(name: str, keywords: dict[str, Any], root: Path | None) ->
     """
     from mmbench.registry import find
 
+    dataset_class = find("dataset", name)
+    _check_types(name, dataset_class, keywords)
     try:
-        return find("dataset", name)(**keywords, root=root)
+        return dataset_class(**keywords, root=root)
     except (TypeError, ValueError) as error:
         words = ", ".join(f"{key}={value!r}" for key, value in keywords.items())
         raise InvalidRecipeError(f"dataset {name!r} with {words}: {error}") from error
+
+
+def _check_types(name: str, dataset_class: type[Dataset], keywords: dict[str, Any]) -> None:
+    """Refuse values of other types than the constructor's annotations: "no" is not False.
+
+    Raises:
+        InvalidRecipeError: Naming the option, what came and what was expected.
+    """
+    from typing import get_type_hints
+
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    hints = get_type_hints(dataset_class.__init__)
+    for key, value in keywords.items():
+        if key not in hints:
+            continue
+        try:
+            TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError as error:
+            words = error.errors()[0]["msg"].lower()
+            raise InvalidRecipeError(f"dataset {name!r}: {key} is {value!r}; {words}") from error
 
 
 def open_dataset(name: str, keywords: dict[str, Any], root: Path | None) -> Dataset:

@@ -33,6 +33,8 @@ def show(
     from mmbench.registry import entries, names
 
     options.check_choice("--format", style, _FORMATS)
+    if name is not None and name.endswith(".py"):
+        name = _added(name)
     if (name is None) != all_methods:
         raise InvalidRecipeError("expected a name, as in 'mmbench info gemmnet', or --all-methods")
     if name is None:
@@ -48,6 +50,20 @@ def show(
         _show_dataset(name)
     else:
         _show_recipe(name)
+
+
+def _added(file: str) -> str:
+    """Add a file of the user's as what it holds, a method or a dataset, and return its name."""
+    from pathlib import Path
+
+    from mmbench.registry import add_file, entries, find
+    from mmbench_baselines.method import Method
+
+    name = add_file("dataset", Path(file))
+    if issubclass(find("dataset", name), Method):
+        entries("dataset").pop(name)
+        return add_file("method", Path(file))
+    return name
 
 
 def _show_methods(names: list[str], style: str, *, document: bool = True) -> None:

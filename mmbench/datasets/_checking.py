@@ -135,6 +135,8 @@ def check(
             tallies |= {tile_id: tally} if report.is_sound else {}
         if progress is not None:
             progress(done, len(reports))
+    for role in get_args(Role):
+        _require_scored_class(dataset, [reports[tile_id] for tile_id in dataset.split.role(role)], tallies)
     return CheckReport(describe(dataset, name), content, list(reports.values()), _remarks(dataset, tallies))
 
 
@@ -178,9 +180,20 @@ def _read(dataset: Dataset, report: TileReport) -> Tally:
     return tally
 
 
+def _require_scored_class(dataset: Dataset, reports: list[TileReport], tallies: dict[str, Tally]) -> None:
+    """Note on the first tile of a role, if all were read, that none of them shows a class that is scored."""
+    read = [tallies[report.tile_id] for report in reports if report.tile_id in tallies]
+    scored = list(dataset.scored_classes)
+    if reports and len(read) == len(reports) and not any(tally.classes[scored].any() for tally in read):
+        reports[0].problems.append(
+            f"no {reports[0].role} tile shows a class that is scored: nothing can be learned or measured on "
+            "them. Choose other tiles, or other labels"
+        )
+
+
 def _remarks(dataset: Dataset, tallies: dict[str, Tally]) -> list[str]:
     """Return what is worth knowing of the split; of its pixels only where all tiles of a role were read."""
-    remarks = []
+    remarks = dataset.remarks()
     if not dataset.split.val:
         remarks.append("no validation tiles: the last checkpoint is scored, not the best one")
     roles: tuple[tuple[Role, str], ...] = (

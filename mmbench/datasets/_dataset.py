@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.datasets._digest import file_sha256, sample_digest
+from mmbench.datasets._digest import file_sha256
+from mmbench.datasets._digest import files_digest as digest_of
 from mmbench.datasets._files import FileReport, TileFile
 from mmbench.errors import DataError, InvalidRecipeError
 from mmbench.settings_files import parse_yaml, quote
@@ -34,6 +35,22 @@ class Window(NamedTuple):
     left: int
     height: int
     width: int
+
+
+def require_inside(window: Window, size: tuple[int, int], what: str) -> None:
+    """Refuse a window that is empty or reaches beyond its tile.
+
+    Args:
+        window: To look at.
+        size: (H, W) of the tile, pixels.
+        what: Dataset and tile, for the error.
+
+    Raises:
+        ValueError: If it is not inside.
+    """
+    bottom, right = window.top + window.height, window.left + window.width
+    if not (0 <= window.top < bottom <= size[0] and 0 <= window.left < right <= size[1]):
+        raise ValueError(f"{what}: {window} is not inside its {size[0]} x {size[1]} pixels")
 
 
 @dataclass(frozen=True)
@@ -192,6 +209,10 @@ class Dataset(abc.ABC):
             "Add them, or list the tiles you have in a split file"
         )
 
+    def remarks(self) -> list[str]:
+        """Return what is worth knowing about how the dataset is read, one line each."""
+        return []
+
     def examine(self, file: TileFile, *, content: bool = True) -> FileReport:
         """Look at one file; a subclass that knows its format adds sizes, types and what is wrong inside.
 
@@ -216,14 +237,14 @@ class Dataset(abc.ABC):
 
     @cached_property
     def files_digest(self) -> str | None:
-        """A quick digest of the files in use, None where there are none; part of a record's identity.
+        """A hash of the files in use, None where there are none; part of a record's identity.
 
         Raises:
-            DataError: If a file is missing.
+            DataError: If a file is missing or cannot be read.
         """
         self.require_files()
         paths = [file.path for file in self.files() if file.path is not None]
-        return sample_digest(paths) if paths else None
+        return digest_of(paths) if paths else None
 
     @classmethod
     @abc.abstractmethod

@@ -169,3 +169,27 @@ def test_a_weights_file_that_is_none_is_named(tmp_path):
         load_weights(path)
     with pytest.raises(DataError, match="cannot be read"):
         load_weights(tmp_path / "none.safetensors")
+
+
+class _Blank:
+    """A dataset whose tiles of one role show nothing that is scored."""
+
+    def __init__(self, dataset, role):
+        self._dataset, self._tiles = dataset, dataset.split.role(role)
+
+    def __getattr__(self, name):
+        return getattr(self._dataset, name)
+
+    def read(self, tile_id, window=None, *, labels="full"):
+        sample = self._dataset.read(tile_id, window, labels=labels)
+        blank = np.full_like(sample.target, 255)
+        blank[0, 0] = 5  # clutter, which is not scored
+        return dataclasses.replace(sample, target=blank) if tile_id in self._tiles else sample
+
+
+@pytest.mark.parametrize("role", ["val", "test"])
+def test_tiles_on_which_nothing_can_be_scored_are_refused_before_training(short_run, role):
+    short_run.check_tiles()
+    run = dataclasses.replace(short_run, dataset=_Blank(short_run.dataset, role))
+    with pytest.raises(DataError, match=rf"{role} tiles {role}_00.* show no scored class"):
+        run.check_tiles()

@@ -463,3 +463,13 @@ def test_the_real_crops_can_run(optical, call, tmp_path):
     assert out.splitlines()[-1] == "can run: 2 of 2 tiles"
     assert [line for line in listed(out, "notes") if "no validation tiles" in line]
     assert [line for line in listed(out, "notes") if "'car' does not occur in the test labels" in line]
+
+
+def test_a_role_without_a_scored_class_is_a_problem(tmp_path, call):
+    write_isprs_folder("vaihingen", tmp_path / "data", size=48, tiles=TILES["vaihingen"])
+    split = write_split(tmp_path / "s.yaml", ["1"], ["30"], ["2"])
+    (label,) = tmp_path.glob("data/*eroded_COMPLETE/*area2_noBoundary.tif")
+    tifffile.imwrite(label, np.zeros_like(tifffile.imread(label)), photometric="rgb")
+    code, out, _ = call("vaihingen", "--root", tmp_path / "data", "--split-file", split)
+    assert code == 4
+    assert "tile 2: no test tile shows a class that is scored" in out

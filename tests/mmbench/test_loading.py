@@ -214,3 +214,26 @@ def test_what_no_window_covers_of_a_tile_is_ignored_and_a_step_back_is_refused(s
     assert (reader.target[32:64] < small_dataset.num_classes).all()
     with pytest.raises(ValueError, match="lies above row 32"):
         list(reader.batches([Window(0, 0, 32, 32)], 1))
+
+
+class _Broken:
+    """A dataset whose tile cannot be read after the first crops."""
+
+    def __init__(self, dataset):
+        self._dataset = dataset
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._dataset, name)
+
+    def read(self, *arguments, **keywords):
+        raise DataError("tile train_00: cannot be read. Unpack it again")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_wrong_with_the_data_is_one_line_from_any_process(small_dataset, normalizer, workers):
+    crops = RandomCrops(_Broken(small_dataset), normalizer, window=32, count=4, seed=0)
+    with pytest.raises(DataError) as caught:
+        list(training_batches(crops, batch_size=2, workers=workers))
+    assert str(caught.value) == "tile train_00: cannot be read. Unpack it again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,8 @@ def synth(
         str,
         typer.Option(
             "--storage",
-            help="How TIFFs are stored: uncompressed, lzw, lzw-one-strip, lzw-tiled, deflate, jpeg, bigtiff.",
+            help="How TIFFs are stored: uncompressed, lzw, lzw-one-strip, lzw-tiled, deflate, jpeg "
+            "(of pictures of three channels), bigtiff.",
         ),
     ] = "uncompressed",
 ) -> None:
@@ -32,5 +34,5 @@ def synth(
     written = write_isprs_folder(layout, out, size=size, seed=seed, storage=storage)  # type: ignore[arg-type]
     typer.echo(
         f"wrote {len(written)} files to {out}; try: mmbench run --methods gemmnet --dataset {layout} "
-        f"--root {out} --recipe smoke"
+        f"--root {shlex.quote(str(out))} --recipe smoke"
     )

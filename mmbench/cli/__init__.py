@@ -78,6 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         return _fail(f"the system refused a file: {words}. Check the path, its rights and the disk", 7, debug)
     except Exception as error:  # noqa: BLE001  (the last place to turn an error into a line and a code)
+        if type(error).__name__ == "NoArgsIsHelpError":  # nothing is wrong, something is to be chosen
+            typer.echo(error.format_message(), err=True)  # type: ignore[attr-defined]
+            return error.exit_code  # type: ignore[attr-defined, no-any-return]
         if _is_usage_error(error):
             return _fail(error.format_message(), error.exit_code, debug)  # type: ignore[attr-defined]
         words = " ".join(str(error).split())

@@ -65,3 +65,11 @@ def test_a_method_and_a_dataset_may_be_files(tmp_path):
     missing = _mmbench("run", "--methods", tmp_path / "none.py", "--dataset", "synthetic")
     assert missing.returncode == 3
     assert "none.py" in missing.stderr
+
+
+@pytest.mark.parametrize("verb", [[], ["data"]])
+def test_without_a_verb_the_verbs_are_shown_and_nothing_is_called_an_error(capsys, verb):
+    assert main(verb) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Usage: mmbench")
+    assert "Commands:" in error

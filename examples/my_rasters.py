@@ -5,7 +5,8 @@
 
 The folder has one file a tile and kind: images/north_1.tif, infrared/north_1.tif, lidar/north_1.tif,
 radar/north_1.tif and labels/north_1.png. TIFF (any of the usual compressions), JPEG and PNG are read; all
-files of a tile must cover the same pixels.
+files of a tile must cover the same pixels. A file is found by its exact name: north_1 is not north_01.
+Heights and measurements may have no gaps: pixels of the file's nodata value are refused.
 """
 
 from collections.abc import Mapping

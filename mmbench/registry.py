@@ -14,12 +14,14 @@ import importlib.util
 import inspect
 import logging
 import sys
+import traceback
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from mmbench.errors import InvalidRecipeError, UnknownNameError
+from mmbench.errors import InvalidRecipeError, MMBenchError, UnknownNameError
 
 if TYPE_CHECKING:
     from mmbench.datasets._dataset import Dataset
@@ -156,19 +158,39 @@ def find(kind: Kind, name: str) -> type[Any]:
 
     Raises:
         UnknownNameError: If there is none of that name.
-        TypeError: If the module does not hold exactly one class with a `title` of its own.
+        InvalidRecipeError: If a plug-in or a single file breaks when it is imported, or does not hold exactly
+            one class with a `title` of its own.
+        TypeError: If a module of the repository does not.
     """
-    module = importlib.import_module(entry(kind, name).module)
+    item = entry(kind, name)
+    module = _import(kind, item)
     held = [
         value
         for value in vars(module).values()
         if inspect.isclass(value) and value.__module__ == module.__name__ and "title" in vars(value)
     ]
     if len(held) != 1:
-        raise TypeError(
-            f"{kind} module {module.__name__} holds {len(held)} classes with a title, expected exactly 1"
-        )
+        words = f"{kind} file {item.file}: holds {len(held)} classes with a title, expected exactly 1"
+        raise TypeError(words) if item.origin == "mmbench" else InvalidRecipeError(words)
     return held[0]
+
+
+def _import(kind: Kind, item: Entry) -> ModuleType:
+    """Import an entry's module; an error in somebody's own file is theirs to mend, with the line it is in."""
+    try:
+        return importlib.import_module(item.module)
+    except MMBenchError:
+        raise
+    # A module may raise anything, as a class body with a wrong Layer does.
+    except Exception as error:
+        if item.origin == "mmbench":
+            raise
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == item.file]
+        where = f"{item.file}, line {frames[-1].lineno} in {frames[-1].name}" if frames else str(item.file)
+        words = " ".join(str(error).split())
+        raise InvalidRecipeError(
+            f"{kind} file {where}: cannot be imported ({type(error).__name__}: {words}). Correct it"
+        ) from error
 
 
 @cache

@@ -19,7 +19,12 @@ from mmbench.cli import data, evaluate, info, listing, plan, report, run, train
 from mmbench.errors import MMBenchError
 
 _INTERRUPTED = 130
-_KEPT = "interrupted; finished cells are kept: run the same command to go on"
+_INTERRUPTED_WORDS = {
+    "run": "; finished cells are kept: run the same command to go on",
+    "data prepare": "; what is prepared is kept: run the same command to go on",
+    "data synth": "; nothing was written",
+}
+"""What is left of a verb's work; of the others there is nothing to go on with."""
 
 app = typer.Typer(
     name="mmbench",
@@ -73,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MMBenchError as error:
         return _fail(str(error), error.exit_code, debug)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail(_KEPT, _INTERRUPTED, debug)
+        return _fail(_interruption(arguments), _INTERRUPTED, debug)
     except OSError as error:
         words = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         return _fail(f"the system refused a file: {words}. Check the path, its rights and the disk", 7, debug)
@@ -86,8 +91,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = " ".join(str(error).split())
         return _fail(f"internal: {type(error).__name__}: {words}. Run again with --debug", 1, debug)
     if result == _INTERRUPTED:  # the option parser may turn the interruption into a code of its own
-        return _fail(_KEPT, _INTERRUPTED, debug)
+        return _fail(_interruption(arguments), _INTERRUPTED, debug)
     return result if isinstance(result, int) else 0
+
+
+def _interruption(arguments: Sequence[str]) -> str:
+    """Say that a verb was interrupted, and what is left of its work."""
+    if "--delete" in arguments:
+        return "interrupted; run the same command to delete the rest"
+    words = [argument for argument in arguments if not argument.startswith("-")]
+    verb = " ".join(words[:2]) if words[:1] == ["data"] else "".join(words[:1])
+    return f"interrupted{_INTERRUPTED_WORDS.get(verb, '')}"
 
 
 def _is_usage_error(error: Exception) -> bool:

@@ -174,12 +174,18 @@ def with_cache(dataset: Dataset, name: str, cache: Path | None, no_cache: bool) 
     """Return a dataset that reads prepared pixels where there are valid ones, unless that is not wanted.
 
     Raises:
-        InvalidRecipeError: If a cache and none are asked for.
+        InvalidRecipeError: If a cache and none are asked for, or the one that is given is no folder.
     """
     if no_cache:
         if cache is not None:
             raise InvalidRecipeError("--cache and --no-cache were both given; expected one of them")
         return dataset
+    if cache is not None and not cache.is_dir():
+        found = "is a file" if cache.exists() else "is not there"
+        raise InvalidRecipeError(
+            f"--cache {cache} {found}; expected a folder with what 'mmbench data prepare {name}' wrote: "
+            "prepare it first, or leave --cache out"
+        )
     from mmbench.datasets._prepared.dataset import open_prepared
 
     return open_prepared(dataset, name, cache)

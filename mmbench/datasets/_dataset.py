@@ -82,6 +82,10 @@ class Split:
         Raises:
             ValueError: Naming the tiles that stand in two roles, or the role without tiles.
         """
+        for role in ("train", "val", "test"):
+            ids = getattr(self, role)
+            if not isinstance(ids, tuple) or not all(isinstance(tile_id, str) for tile_id in ids):
+                raise ValueError(f"split has {role} {quote(ids)}; expected a tuple of tile ids, as ('a',)")
         for role in ("train", "test"):
             if not getattr(self, role):
                 raise ValueError(f"split has no {role} tiles; at least one is needed")
@@ -225,7 +229,8 @@ class Dataset(abc.ABC):
         """
         report = FileReport(file)
         if file.path is None:
-            report.problems.append(f"missing: expected {file.expected}. {file.note or 'Add it'}")
+            note = f". {file.note}" if file.note else ""
+            report.problems.append(f"missing: expected {file.expected}. Add it{note}")
             return report
         try:
             report.num_bytes = file.path.stat().st_size

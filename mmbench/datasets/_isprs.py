@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Self
 from mmbench.datasets._rasters.dataset import RasterDataset
 from mmbench.datasets._rasters.folders import plain_id
 from mmbench.datasets._rasters.labels import Colour
-from mmbench.datasets._splits import choose_split
 from mmbench.errors import InvalidRecipeError
 
 _CLASS_COLOURS: dict[str, Colour] = {
@@ -33,6 +32,9 @@ class IsprsDataset(RasterDataset):
     palette = tuple(_CLASS_COLOURS.values())
     scored_classes = (0, 1, 2, 3, 4)
     ignored_colours: ClassVar[Mapping[Any, tuple[Colour, ...]]] = {"eroded": ((0, 0, 0),)}
+
+    label_advice = "Take the participants' copy of this label if there is one, else unpack it again"
+    padded_ids = True
 
     fake_tiles: ClassVar[tuple[str, str, str]]
     """The train, val and test tile of a fake copy."""
@@ -76,8 +78,7 @@ class IsprsDataset(RasterDataset):
             }
             self.classes, self.palette = self.classes[:clutter], self.palette[:clutter]  # type: ignore[misc]
         known = next(iter(self.splits.values())).tiles
-        chosen = choose_split(self.name, self.splits, split, dropped=dropped, known=known, spelling=plain_id)
-        self._open(root, chosen, (optical, height))
+        self._open(root, split, (optical, height), dropped=dropped, known=known, spelling=plain_id)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def test_a_full_disk_is_code_7(call, data, monkeypatch):
     )
     code, _, err = call("data", "prepare", "vaihingen", *data)
     assert code == 7
-    assert "bytes are needed" in err
+    assert "64.1 MiB are needed (0.1 MiB of pixels and 64.0 MiB to spare), 5 bytes are free" in err
 
 
 def test_an_interruption_is_code_130_and_the_next_call_goes_on(call, data, monkeypatch):
@@ -166,8 +166,57 @@ def test_an_interruption_is_code_130_and_the_next_call_goes_on(call, data, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(stored_parts.TileParts, "write", stop)
-        code, _, _err = call("data", "prepare", "vaihingen", *data)
+        code, _, said = call("data", "prepare", "vaihingen", *data)
     assert code == 130
+    assert said.endswith("error: interrupted; what is prepared is kept: run the same command to go on\n")
     _, out, err = call("data", "prepare", "vaihingen", *data)
     assert out.startswith("prepared 1 tile, kept 2")
     assert "3/3 tile 2: prepared" in err
+
+
+def test_an_interrupted_synthesis_and_deletion_say_what_is_left(call, tmp_path, monkeypatch):
+    def stop(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmbench.datasets._synthesis.write_isprs_folder", stop)
+    monkeypatch.setattr("mmbench.datasets._prepared.cache.delete", stop)
+    code, _, err = call("data", "synth", tmp_path / "out", "--layout", "potsdam")
+    assert (code, err) == (130, "error: interrupted; nothing was written\n")
+    code, _, err = call("data", "prepare", "vaihingen", "--delete")
+    assert (code, err) == (130, "error: interrupted; run the same command to delete the rest\n")
+
+
+@pytest.mark.parametrize("argument", ["mine", "mine.py"])
+def test_what_is_left_of_a_dataset_that_is_gone_can_be_deleted(call, tmp_path, argument):
+    place = tmp_path / "cache" / f"mine-{'0' * 16}"
+    place.mkdir(parents=True)
+    (place / "mmbench-prepared.json").write_text('{"dataset": "mine"}')
+    assert call("data", "prepare", argument, "--delete") == (0, f"deleted {place}\n", "")
+    code, _, err = call("data", "prepare", argument, "--delete")
+    assert code == 3
+    assert "unknown dataset 'mine'" in err
+
+
+def test_delete_with_a_root_deletes_what_that_folder_gave(call, data, tmp_path):
+    import shutil
+
+    shutil.copytree(data[1], tmp_path / "copy")
+    other = ["--root", tmp_path / "copy", *data[2:]]
+    for arguments in (data, other):
+        assert call("data", "prepare", "vaihingen", *arguments)[1].startswith("prepared 3 tiles, kept 0")
+    code, out, err = call("data", "prepare", "vaihingen", "--root", tmp_path / "copy", "--delete")
+    assert code == 0, err
+    assert out.count("deleted ") == 6
+    assert call("data", "prepare", "vaihingen", *data)[1].startswith("prepared 0 tiles, kept 3")
+
+
+@pytest.mark.parametrize(("cache", "found"), [("typo", "is not there"), ("split.yaml", "is a file")])
+def test_a_given_cache_that_is_no_folder_is_refused(call, data, tmp_path, cache, found):
+    code, _, err = call(
+        "run", "-m", "modality_dropout", "-d", "vaihingen", *data, *_SHORT, "--cache", tmp_path / cache,
+        "--results", tmp_path / "results",
+    )  # fmt: skip
+    assert code == 2
+    assert f"--cache {tmp_path / cache} {found}" in err
+    assert "mmbench data prepare vaihingen" in err
+    assert not (tmp_path / "results").exists()

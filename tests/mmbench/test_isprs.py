@@ -165,7 +165,7 @@ def test_a_grey_height_saved_in_colour_is_read_and_a_colour_picture_is_refused(f
     ("values", "message"),
     [
         (np.full((64, 64), 40, np.float32), r"the one value 40 everywhere; expected a measured height"),
-        (np.where(np.eye(64) > 0, np.nan, 40).astype(np.float32), r"heights from nan to nan; expected"),
+        (np.where(np.eye(64) > 0, np.nan, 40).astype(np.float32), r"values that are no number; expected"),
         (np.where(np.eye(64) > 0, -9999, 40).astype(np.float32), r"heights from -9999 to 40; expected"),
         (
             np.arange(4096, dtype=np.uint16).reshape(64, 64),
@@ -190,7 +190,7 @@ def test_an_unknown_colour_is_refused_with_file_count_and_colour(folder):
     # The count is the file's, although the window shows only some of the pixels.
     with pytest.raises(DataError) as caught:
         folder().read("2_10", Window(15, 20, 30, 30))
-    assert f"{path} has 50 pixels of the colour (252, 255, 0), 3 more have 1 other unknown colours" in str(
+    assert f"{path} has 50 pixels of the colour (252, 255, 0), 3 more have 1 other unknown colour" in str(
         caught.value
     )
     assert caught.value.exit_code == 4

@@ -61,6 +61,7 @@ def test_missing_data_say_where_they_should_be_and_what_to_do(name, tiles, tmp_p
         DATASETS[name](root=tmp_path / "none").require_files()
     assert str(caught.value) == (
         f"dataset '{name}' not found in {tmp_path / 'none'}: {tiles} tiles expected, 0 found. "
+        "The folder does not exist. "
         f"It must be requested from ISPRS: see 'mmbench info {name}'. "
         "To try without data: --dataset synthetic"
     )
@@ -85,7 +86,7 @@ def test_missing_files_are_named_and_counted(folder):
     for name in ("4_Ortho_RGBIR", "2_Ortho_RGB"):
         for path in (root / name).iterdir():
             path.unlink()
-    with pytest.raises(DataError, match=r"3 tiles expected, 0 found\. .* and 1 more files\. "):
+    with pytest.raises(DataError, match=r"3 tiles expected, 0 found\. .* and 1 more file\. "):
         folder(height="dsm").require_files()
 
 

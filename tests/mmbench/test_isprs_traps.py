@@ -89,11 +89,13 @@ def test_any_colours_of_a_label_become_classes_or_are_refused_with_count_and_col
         planted(pixels, labels)
     text, most = str(caught.value), max(unknown.values())
     named = [
-        colour for colour, count in unknown.items() if f" has {most} pixels of the colour {colour}" in text
+        colour for colour in unknown if f" has {most} pixel{'s' * (most > 1)} of the colour {colour}" in text
     ]
     assert len(named) == 1
     assert unknown[named[0]] == most
-    others = f", {unknown.total() - most} more have {len(unknown) - 1} other unknown colours"
+    rest, colours = unknown.total() - most, len(unknown) - 1
+    has = "has" if rest == 1 else "have"
+    others = f", {rest} more {has} {colours} other unknown colour{'s' * (colours > 1)}; "
     assert (others in text) == (len(unknown) > 1)
     assert len(text.splitlines()) == 1
 

@@ -109,7 +109,7 @@ def test_a_value_that_is_no_class_is_refused_with_file_count_and_value(field):
     with pytest.raises(DataError) as caught:
         open_field().read("08", Window(0, 0, 4, 4))
     assert (
-        f"{path} has 3 pixels of the value 7, 1 more have 1 other unknown values; expected only 0 to 1 or 255"
+        f"{path} has 3 pixels of the value 7, 1 more has 1 other unknown value; expected only 0 to 1 or 255"
         in str(caught.value)
     )
 

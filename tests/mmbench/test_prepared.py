@@ -1,12 +1,14 @@
 """Prepared pixels are the dataset's own to the bit, whole or not there, never of other files or code."""
 
 import dataclasses
+import hashlib
 import io
 import json
 import mmap
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -22,10 +24,18 @@ import torch
 from mmbench.cells import Cell, Run
 from mmbench.datasets._dataset import Dataset, Sample, Split, Window
 from mmbench.datasets._prepared import cache as stored
+from mmbench.datasets._prepared import manifest as manifests
 from mmbench.datasets._prepared import parts as stored_parts
-from mmbench.datasets._prepared.dataset import PreparedDataset, open_prepared, pixel_source, prepare
+from mmbench.datasets._prepared.dataset import (
+    PreparedDataset,
+    delete_root,
+    open_prepared,
+    pixel_source,
+    prepare,
+)
 from mmbench.datasets._rasters import dataset as raster_dataset
 from mmbench.datasets._synthesis import write_isprs_folder
+from mmbench.datasets._user_folders import cache_root
 from mmbench.datasets.potsdam import Potsdam
 from mmbench.datasets.synthetic import Synthetic
 from mmbench.datasets.vaihingen import Vaihingen
@@ -68,6 +78,11 @@ def cache(tmp_path):
 
 def file_of(dataset, tile_id, purpose="image"):
     return next(f.path for f in dataset.files() if (f.tile_id, f.purpose) == (tile_id, purpose))
+
+
+def part_of(place, tile_id, part="images"):
+    (found,) = place.glob(f"tile-{tile_id}/{part}-*")
+    return found
 
 
 def change(path):
@@ -161,6 +176,14 @@ def test_a_prepared_dataset_is_the_dataset_in_everything_else(folder, cache):
         PreparedDataset(folder(), {}).require_files()
 
 
+def test_a_fact_that_the_contract_gains_is_the_datasets_too(folder, monkeypatch):
+    monkeypatch.setitem(Dataset.__annotations__, "area", "str")
+    monkeypatch.setattr(Dataset, "area", "anywhere", raising=False)
+    dataset = folder()
+    dataset.area = "Brandenburg"
+    assert PreparedDataset(dataset, {}).area == "Brandenburg"
+
+
 def test_preparing_a_surface_model_estimates_the_ground_once_a_tile_and_reading_never(
     folder, cache, monkeypatch
 ):
@@ -229,10 +252,15 @@ def test_a_failure_in_the_middle_of_a_tile_leaves_neither_half_a_tile_nor_a_rest
         return read(tile_id, window, labels=labels)
 
     monkeypatch.setattr(dataset, "read", failing)
-    with pytest.raises((KeyboardInterrupt, OSError)):
+    with pytest.raises((KeyboardInterrupt, EnvironmentMissingError)) as caught:
         prepare(dataset, "potsdam", cache)
     (place,) = cache.iterdir()
-    assert sorted(p.relative_to(place).as_posix() for p in place.rglob("*.npy")) == [
+    if error is not KeyboardInterrupt:
+        assert str(caught.value).startswith(f"{place}: its disk, or your share of it, ran full;")
+        assert "--cache" in str(caught.value)
+        assert caught.value.exit_code == 7
+    found = [p.relative_to(place).as_posix() for p in place.rglob("*.npy")]
+    assert sorted(re.sub("-[0-9a-f]{16}", "", path) for path in found) == [
         "tile-2_10/full/target.npy",
         "tile-2_10/images/irrg.npy",
         "tile-2_10/images/ndsm.npy",
@@ -278,18 +306,24 @@ def test_a_changed_source_makes_its_part_stale_and_preparing_renews_only_that(fo
     assert caplog.messages == ["tile 2_10: prepared from other files; run mmbench data prepare again"]
     assert_same(prepared.read("2_10"), dataset.read("2_10"))
     assert prepare(folder(), "potsdam", cache).written == ("2_10",)
-    renewed = {p.parent.name for p in place.rglob("*.npy") if p.stat().st_ino != before[p]}
+    assert set(place.rglob("*.npy")) == set(before)  # what is renewed replaces what was stale
+    renewed = {p.parent.name.split("-")[0] for p in place.rglob("*.npy") if p.stat().st_ino != before[p]}
     assert renewed == {"images" if purpose == "image" else "full"}
     assert_all_windows_same_as_files(folder, cache)
 
 
-def test_equal_files_with_other_times_or_in_another_place_are_accepted_by_their_hash(
-    folder, cache, tmp_path, monkeypatch
-):
-    place = prepare(folder(), "potsdam", cache).folder
-    hashed = []
-    original = stored_parts.file_sha256
-    monkeypatch.setattr(stored_parts, "file_sha256", lambda path: hashed.append(path) or original(path))
+@pytest.fixture
+def hashed(monkeypatch):
+    """The files that were hashed, growing."""
+    paths = []
+    original = manifests.file_sha256
+    monkeypatch.setattr(manifests, "file_sha256", lambda path: paths.append(path) or original(path))
+    return paths
+
+
+def test_equal_files_with_other_times_are_accepted_by_their_hash_once(folder, cache, hashed):
+    prepare(folder(), "potsdam", cache)
+    hashed.clear()
     assert open_prepared(folder(), "potsdam", cache).prepared_tiles == TILES["potsdam"]
     assert hashed == []
     touched = file_of(folder(), "2_10")
@@ -298,24 +332,69 @@ def test_equal_files_with_other_times_or_in_another_place_are_accepted_by_their_
     assert hashed == [touched]
     assert open_prepared(folder(), "potsdam", cache).prepared_tiles == TILES["potsdam"]
     assert hashed == [touched]  # its new time was noted
-    shutil.copytree(tmp_path / "potsdam", tmp_path / "moved")
+
+
+def test_what_was_prepared_follows_a_data_folder_that_is_moved(folder, cache, tmp_path, hashed):
+    place = prepare(folder(), "potsdam", cache).folder
+    before = {path.stat().st_ino for path in place.rglob("*.npy")}
+    (tmp_path / "potsdam").rename(tmp_path / "moved")
     moved = Potsdam(root=tmp_path / "moved", split=tmp_path / "moved" / "split.yaml")
-    assert prepare(moved, "potsdam", cache).reused == TILES["potsdam"]
-    assert len(hashed) == 1 + len(moved.files())
+    hashed.clear()
+    assert open_prepared(moved, "potsdam", cache).prepared_tiles == TILES["potsdam"]
+    assert len(hashed) == len(moved.files())
+    assert open_prepared(moved, "potsdam", cache).prepared_tiles == TILES["potsdam"]
+    assert len(hashed) == len(moved.files())
+    assert {path.stat().st_ino for path in place.rglob("*.npy")} == before
     assert [p.name for p in place.iterdir() if p.name.startswith(".")] == []
 
 
-def test_a_file_of_the_same_length_and_time_in_another_folder_is_not_taken_for_the_same(
-    folder, cache, tmp_path
-):
+def test_a_moved_folder_with_another_pixel_inherits_nothing_for_it(folder, cache, tmp_path):
     prepare(folder(), "potsdam", cache)
-    shutil.copytree(tmp_path / "potsdam", tmp_path / "other")
-    other = Potsdam(root=tmp_path / "other", split=tmp_path / "other" / "split.yaml")
-    path = file_of(other, "6_9")
+    (tmp_path / "potsdam").rename(tmp_path / "moved")
+    moved = Potsdam(root=tmp_path / "moved", split=tmp_path / "moved" / "split.yaml")
+    path = file_of(moved, "6_9")
     times = path.stat()
     change(path)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert open_prepared(other, "potsdam", cache).prepared_tiles == ("2_10", "2_13")
+    assert open_prepared(moved, "potsdam", cache).prepared_tiles == ("2_10", "2_13")
+
+
+@pytest.fixture
+def two_roots(folder, tmp_path):
+    """Two readers of one configuration: a folder, and a copy in which a pixel differs."""
+    first = folder()
+    shutil.copytree(tmp_path / "potsdam", tmp_path / "other")
+    second = Potsdam(root=tmp_path / "other", split=tmp_path / "other" / "split.yaml")
+    change(file_of(second, "6_9"))
+    return first, second
+
+
+def test_two_data_folders_of_one_configuration_lie_side_by_side(two_roots, cache):
+    places = {prepare(dataset, "potsdam", cache).folder for dataset in two_roots}
+    assert len(places) == 1
+    for dataset in two_roots:
+        assert prepare(dataset, "potsdam", cache).reused == TILES["potsdam"]
+        opened = open_prepared(dataset, "potsdam", cache)
+        assert pixel_source(opened) == "cache"
+        assert_same(opened.read("6_9"), dataset.read("6_9"))
+    assert len(list(places.pop().glob("tile-*/*"))) == 2 * 2 * 3
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_deleting_what_one_data_folder_gave_keeps_the_other(two_roots, cache, tmp_path, gone):
+    first, second = two_roots
+    place = prepare(first, "potsdam", cache).folder
+    assert prepare(second, "potsdam", cache).folder == place
+    if gone:
+        shutil.rmtree(tmp_path / "other")
+        second = Potsdam(root=tmp_path / "other")
+    removed = delete_root(second, "potsdam", tmp_path / "other", cache)
+    assert len(removed) == 6
+    assert not any(path.exists() for path in removed)
+    assert prepare(first, "potsdam", cache).reused == TILES["potsdam"]
+    assert delete_root(second, "potsdam", tmp_path / "other", cache) == []
+    assert delete_root(first, "potsdam", tmp_path / "potsdam", cache) == [place]
+    assert list(cache.iterdir()) == []
 
 
 def test_files_that_change_while_they_are_read_are_not_prepared(folder, cache, monkeypatch):
@@ -341,7 +420,8 @@ def test_another_split_shares_the_tiles_and_adds_the_labels_it_scores(folder, ca
     swapped = Potsdam(root=root, split=tmp_path / "swapped.yaml")
     first = prepare(swapped, "potsdam", cache)
     assert first.written == ("2_13", "2_10")
-    assert sorted(p.name for p in (first.folder / "tile-2_10").iterdir()) == ["eroded", "full", "images"]
+    parts = sorted(p.name.split("-")[0] for p in (first.folder / "tile-2_10").iterdir())
+    assert parts == ["eroded", "full", "images"]
     assert prepare(folder(), "potsdam", cache).written == ()
 
 
@@ -366,10 +446,10 @@ def test_other_options_other_datasets_and_other_code_have_other_folders(folder, 
 
 def test_the_cache_lies_where_it_is_told_to_or_in_the_users_cache_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("MMBENCH_CACHE", str(tmp_path / "by variable"))
-    assert stored.cache_root() == tmp_path / "by variable"
-    assert stored.cache_root(tmp_path / "given") == tmp_path / "given"
+    assert cache_root() == tmp_path / "by variable"
+    assert cache_root(tmp_path / "given") == tmp_path / "given"
     monkeypatch.delenv("MMBENCH_CACHE")
-    assert "mmbench" in str(stored.cache_root())
+    assert "mmbench" in str(cache_root())
 
 
 @pytest.mark.parametrize("times", range(2))
@@ -397,7 +477,7 @@ def test_two_that_prepare_at_once_leave_one_whole_copy(folder, cache, times):
 def test_a_part_that_another_process_finished_first_stays_as_it_is(folder, cache):
     dataset = folder()
     place = prepare(dataset, "potsdam", cache).folder
-    kept = place / "tile-2_10" / "images"
+    kept = part_of(place, "2_10")
     before = kept.stat().st_ino
     stored_parts.tile_parts(dataset, place)["2_10"].write(dataset, ["images", "full"])
     assert kept.stat().st_ino == before
@@ -409,7 +489,7 @@ def test_a_damaged_array_is_found_when_opened_and_when_read_and_prepared_again(f
     place = prepare(folder(), "potsdam", cache).folder
     dataset = folder()
     opened = open_prepared(dataset, "potsdam", cache)
-    path = place / "tile-6_9" / "images" / "irrg.npy"
+    path = part_of(place, "6_9") / "irrg.npy"
     data = path.read_bytes()
     if damage == "gone":
         path.unlink()
@@ -438,10 +518,59 @@ def test_a_damaged_array_is_found_when_opened_and_when_read_and_prepared_again(f
     assert_all_windows_same_as_files(folder, cache)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"schema_version": 2}'])
+def spoil(path, *, keep_time):
+    """Zero a stretch of an array without changing its length, as a fault of the disk does."""
+    times = path.stat()
+    data = bytearray(path.read_bytes())
+    data[1000:2000] = bytes(1000)
+    path.write_bytes(data)
+    if keep_time:
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_an_array_that_was_written_to_since_is_not_read_and_is_prepared_again(folder, cache, caplog):
+    place = prepare(folder(), "potsdam", cache).folder
+    spoil(part_of(place, "6_9") / "irrg.npy", keep_time=False)
+    dataset = folder()
+    opened = open_prepared(dataset, "potsdam", cache)
+    assert opened.prepared_tiles == ("2_10", "2_13")
+    assert caplog.messages == ["tile 6_9: prepared, but damaged since; run mmbench data prepare again"]
+    assert_same(opened.read("6_9"), dataset.read("6_9"))
+    assert prepare(folder(), "potsdam", cache).written == ("6_9",)
+    assert_all_windows_same_as_files(folder, cache)
+
+
+def test_preparing_finds_a_damaged_array_by_its_hash_though_its_time_is_the_old_one(folder, cache):
+    place = prepare(folder(), "potsdam", cache).folder
+    spoil(part_of(place, "6_9") / "irrg.npy", keep_time=True)
+    assert prepare(folder(), "potsdam", cache).written == ("6_9",)
+    assert_all_windows_same_as_files(folder, cache)
+
+
+def test_a_cache_whose_times_were_lost_is_accepted_by_its_hashes_once(folder, cache, hashed):
+    place = prepare(folder(), "potsdam", cache).folder
+    for path in place.rglob("*.npy"):
+        os.utime(path, ns=(7, 7))
+    hashed.clear()
+    assert open_prepared(folder(), "potsdam", cache).prepared_tiles == TILES["potsdam"]
+    assert sorted(hashed) == sorted(place.rglob("*.npy"))
+    hashed.clear()
+    assert open_prepared(folder(), "potsdam", cache).prepared_tiles == TILES["potsdam"]
+    assert hashed == []
+
+
+def test_the_manifest_holds_the_hash_of_every_array_as_it_lies_there(folder, cache):
+    place = prepare(folder(), "potsdam", cache).folder
+    for path in place.rglob("*.npy"):
+        noted = json.loads((path.parent / "manifest.json").read_text())["arrays"][path.stem]
+        assert noted["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert (noted["num_bytes"], noted["mtime_ns"]) == (path.stat().st_size, path.stat().st_mtime_ns)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"schema_version": 1}'])
 def test_a_manifest_of_another_schema_is_not_trusted(folder, cache, text):
     place = prepare(folder(), "potsdam", cache).folder
-    (place / "tile-6_9" / "images" / "manifest.json").write_text(text)
+    (part_of(place, "6_9") / "manifest.json").write_text(text)
     assert open_prepared(folder(), "potsdam", cache).prepared_tiles == ("2_10", "2_13")
 
 
@@ -458,8 +587,11 @@ def test_a_full_disk_is_refused_before_anything_is_written(folder, cache, monkey
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**26 + 98303))
     with pytest.raises(EnvironmentMissingError) as caught:
         prepare(folder(), "potsdam", cache)
-    # Three tiles of 64 x 64 pixels, 3 + 4 + 1 bytes each.
-    assert f": {3 * 64 * 64 * 8} bytes are needed (0.0 GiB), {2**26 + 98303} are free" in str(caught.value)
+    # Three tiles of 64 x 64 pixels, 3 + 4 + 1 bytes each: 98304.
+    words = (
+        "64.1 MiB are needed (98304 bytes of pixels and 64.0 MiB to spare), 64.1 MiB are free: 1 bytes too"
+    )
+    assert words in str(caught.value)
     assert str(cache) in str(caught.value)
     assert caught.value.exit_code == 7
     assert list(cache.rglob("*.npy")) == []
@@ -467,6 +599,43 @@ def test_a_full_disk_is_refused_before_anything_is_written(folder, cache, monkey
     prepare(folder(), "potsdam", cache)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
     assert prepare(folder(), "potsdam", cache).written == ()  # nothing is needed any more
+
+
+@pytest.mark.parametrize("what", ["all", "root"])
+@pytest.mark.parametrize("tile", ["2_10", "2_13"])
+def test_a_preparation_whose_folder_is_deleted_meanwhile_says_so(folder, cache, monkeypatch, tile, what):
+    prepare(folder(), "potsdam", cache)
+    dataset = folder()
+    change(file_of(dataset, tile))
+    read = dataset.read
+
+    def deleting(tile_id, window=None, *, labels="full"):
+        if what == "all":
+            stored.delete("potsdam", cache)
+        else:
+            delete_root(dataset, "potsdam", dataset.root, cache)
+        return read(tile_id, window, labels=labels)
+
+    monkeypatch.setattr(stored_parts, "_BAND_ROWS", 16)
+    monkeypatch.setattr(dataset, "read", deleting)
+    with pytest.raises(EnvironmentMissingError, match="was deleted meanwhile; run the same command again"):
+        prepare(dataset, "potsdam", cache)
+    assert prepare(folder(), "potsdam", cache).written == TILES["potsdam"]
+    assert_all_windows_same_as_files(folder, cache)
+
+
+def test_a_missing_file_elsewhere_is_not_taken_for_a_deleted_folder(folder, cache, monkeypatch):
+    dataset = folder()
+    monkeypatch.setattr(dataset, "size", lambda tile_id: (cache.parent / "gone").stat())
+    with pytest.raises(FileNotFoundError):
+        prepare(dataset, "potsdam", cache)
+
+
+def test_a_file_in_the_place_of_the_cache_is_refused(folder, cache):
+    cache.write_text("notes")
+    with pytest.raises(InvalidRecipeError, match="is no folder"):
+        prepare(folder(), "potsdam", cache)
+    assert cache.read_text() == "notes"
 
 
 def test_missing_files_are_refused_before_a_folder_is_made(folder, cache):

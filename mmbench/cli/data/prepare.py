@@ -11,7 +11,13 @@ from mmbench.cli import _options as options
 
 
 def prepare(
-    name: options.DatasetArgument,
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A dataset of 'mmbench list', or the .py file of your own; to --delete, a lost one too.",
+        ),
+    ],
     root: options.Root = None,
     split: options.SplitName = None,
     split_file: options.SplitFile = None,
@@ -23,8 +29,8 @@ def prepare(
         bool,
         typer.Option(
             "--delete",
-            help="Delete what was prepared: of this configuration if options of the data are given, else all "
-            "of NAME.",
+            help="Delete what was prepared: all of NAME; of one configuration if options of the data are "
+            "given; of that, what was read from the files in DIR with --root DIR.",
         ),
     ] = False,
 ) -> None:
@@ -32,29 +38,39 @@ def prepare(
 
     What is there already and still valid is kept, so an interrupted run goes on where it was.
     """
+    is_gone = delete and dataset.endswith(".py") and not Path(dataset).exists()
+    name = Path(dataset).stem if is_gone else options.dataset_key(dataset) or dataset
     choice = options.DatasetChoice(name, root, split, split_file, optical, height, dataset_option)
     if delete:
         _delete(choice, cache)
         return
-    dataset = options.open_dataset(name, options.dataset_keywords(choice), root)
+    opened = options.open_dataset(name, options.dataset_keywords(choice), root)
     from mmbench.datasets._prepared import dataset as prepared
+    from mmbench.datasets._prepared.cache import size_words
 
-    done = prepared.prepare(dataset, name, cache, _say)
+    done = prepared.prepare(opened, name, cache, _say)
     count = len(done.written)
     counts = f"prepared {count} tile{'s' * (count != 1)}, kept {len(done.reused)}"
-    typer.echo(f"{counts}: {_size(done.num_bytes)} in {done.folder}")
+    typer.echo(f"{counts}: {size_words(done.num_bytes)} in {done.folder}")
 
 
 def _delete(choice: options.DatasetChoice, cache: Path | None) -> None:
     """Delete what was prepared, and say what."""
-    from mmbench.datasets._prepared.cache import cache_root, delete
+    from mmbench.datasets._prepared.cache import delete
+    from mmbench.datasets._prepared.dataset import delete_root
+    from mmbench.datasets._user_folders import cache_root
     from mmbench.registry import entry
 
-    entry("dataset", choice.name)
-    dataset = None
-    if any(value is not None and value != [] for value in choice[1:]):
+    if all(value is None or value == [] for value in choice[1:]):
+        gone = delete(choice.name, cache)
+        if not gone:  # what is left of a dataset that is gone can be deleted, a misspelt name is refused
+            entry("dataset", choice.name)
+    else:
         dataset = options.construct_dataset(choice.name, options.dataset_keywords(choice), choice.root)
-    gone = delete(choice.name, cache, dataset)
+        if choice.root is None:
+            gone = delete(choice.name, cache, dataset)
+        else:
+            gone = delete_root(dataset, choice.name, choice.root, cache)
     for folder in gone:
         typer.echo(f"deleted {folder}")
     if not gone:
@@ -64,9 +80,3 @@ def _delete(choice: options.DatasetChoice, cache: Path | None) -> None:
 def _say(tile_id: str, written: bool, done: int, total: int) -> None:
     """Print a line a tile."""
     typer.echo(f"{done}/{total} tile {tile_id}: {'prepared' if written else 'kept'}", err=True)
-
-
-def _size(num_bytes: int) -> str:
-    """Return a number of bytes for people."""
-    gib = num_bytes / 2**30
-    return f"{gib:.2f} GiB" if gib >= 1 else f"{num_bytes / 2**20:.1f} MiB"

@@ -20,29 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from mmbench.datasets._dataset import Dataset
+from mmbench.datasets._user_folders import cache_root
 from mmbench.errors import EnvironmentMissingError, InvalidRecipeError
 from mmbench.registry import entry
 from mmbench.sources import hash_sources, with_private_imports
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Raised when the folder is laid out anew: older ones are then not found."""
 MARKER = "mmbench-prepared.json"
 
 _HOST = re.sub(r"[^A-Za-z0-9]+", "_", platform.node()) or "host"
 _TEMPORARY = re.compile(r"\.part-(?P<host>\w+)-(?P<pid>\d+)-[0-9a-f]{8}")
 _ATTEMPTS = 10
-
-
-def cache_root(cache: Path | None = None) -> Path:
-    """Return the folder of all prepared pixels.
-
-    Args:
-        cache: Itself, where given; None is the environment variable MMBENCH_CACHE or, where that is not set,
-            the user's cache folder of this system.
-    """
-    import platformdirs
-
-    return Path(cache or os.environ.get("MMBENCH_CACHE") or platformdirs.user_cache_dir("mmbench"))
 
 
 def describe(dataset: Dataset, name: str) -> dict[str, Any]:
@@ -70,9 +59,14 @@ def make_folder(dataset: Dataset, name: str, cache: Path | None = None) -> Path:
     """Return the folder of `prepared_folder`, made with its marker if it is not there.
 
     Raises:
-        InvalidRecipeError: If something else has its name.
+        InvalidRecipeError: If something else has its name, or the cache is a file.
     """
     folder = prepared_folder(dataset, name, cache)
+    if os.path.lexists(folder.parent) and not folder.parent.is_dir():
+        raise InvalidRecipeError(
+            f"{folder.parent} is no folder; expected one for prepared pixels, or a new name: choose it with "
+            "--cache or $MMBENCH_CACHE"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     _clear_abandoned(folder.parent, only_marked=True)
     if not _is_marked(folder, name):
@@ -80,7 +74,7 @@ def make_folder(dataset: Dataset, name: str, cache: Path | None = None) -> Path:
             text = json.dumps(describe(dataset, name), indent=1)
             (part / MARKER).write_text(text, encoding="utf-8")
             flush(part / MARKER)
-            move_into_place(part, folder, keep=lambda: _require_marked(folder, name))
+            move_into_place(part, folder, keep=lambda: require_marked(folder, name))
     _clear_abandoned(folder)
     return folder
 
@@ -109,13 +103,55 @@ def delete(name: str, cache: Path | None = None, dataset: Dataset | None = None)
         wanted = sorted(path for path in root.iterdir() if form.fullmatch(path.name))
     found = [path for path in wanted if os.path.lexists(path)]
     for path in found:
-        _require_marked(path, name)
+        require_marked(path, name)
     for path in found:
-        going = path.with_name(_temporary_name())
-        path.rename(going)  # from here on no reader finds half of it
-        _remove(going)
+        remove(path, root)
     _clear_abandoned(root, only_marked=True)
     return found
+
+
+def remove(path: Path, parent: Path) -> None:
+    """Remove a folder that readers may look for, so that none finds half of it.
+
+    Args:
+        path: The folder; that it is ours has been made sure of.
+        parent: On the same disk, where a rest would be cleared.
+    """
+    going = parent / _temporary_name()
+    with suppress(FileNotFoundError):  # another process was faster
+        path.rename(going)
+        _remove(going)
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Say what it means when a folder of prepared pixels cannot be written to any more.
+
+    Raises:
+        EnvironmentMissingError: If its disk ran full, or it was deleted.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise EnvironmentMissingError(
+                f"{folder}: its disk, or your share of it, ran full; the tiles that are finished are kept. "
+                "Free some and run the same command again, or choose another disk with --cache or "
+                "$MMBENCH_CACHE"
+            ) from error
+        inside = isinstance(error.filename, str) and Path(error.filename).is_relative_to(folder.parent)
+        if isinstance(error, FileNotFoundError) and inside:
+            raise EnvironmentMissingError(
+                f"{folder}: it, or a part of it, was deleted meanwhile; run the same command again"
+            ) from error
+        raise
+
+
+def size_words(num_bytes: int) -> str:
+    """Return a number of bytes for people."""
+    if num_bytes >= 2**30:
+        return f"{num_bytes / 2**30:.2f} GiB"
+    return f"{num_bytes / 2**20:.1f} MiB" if num_bytes >= 2**20 // 10 else f"{num_bytes} bytes"
 
 
 @contextmanager
@@ -157,10 +193,7 @@ def move_into_place(part: Path, target: Path, keep: Callable[[], bool]) -> bool:
             return True
         if keep():
             return False
-        going = part.with_name(_temporary_name())
-        with suppress(FileNotFoundError):  # another process was faster
-            target.rename(going)
-            _remove(going)
+        remove(target, part.parent)
     raise EnvironmentMissingError(f"{target}: other processes keep replacing it; let one of them prepare")
 
 
@@ -190,7 +223,7 @@ def _is_marked(folder: Path, name: str) -> bool:
     return isinstance(content, dict) and content.get("dataset") == name
 
 
-def _require_marked(folder: Path, name: str) -> bool:
+def require_marked(folder: Path, name: str) -> bool:
     """Refuse a folder that is not ours."""
     if not _is_marked(folder, name):
         raise InvalidRecipeError(

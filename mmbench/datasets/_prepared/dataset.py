@@ -5,9 +5,12 @@ They are the dataset's own pixels to the bit; a tile whose files have changed si
 
 from __future__ import annotations
 
+import inspect
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +18,19 @@ from typing import Any, NoReturn
 
 from numpy.typing import NDArray
 
-from mmbench.datasets._dataset import Dataset, Labels, Sample, Window
+from mmbench.datasets._dataset import Dataset, Labels, Sample, Window, require_inside
 from mmbench.datasets._files import FileReport, TileFile
-from mmbench.datasets._prepared.cache import make_folder, prepared_folder
-from mmbench.datasets._prepared.parts import PartName, TileParts, tile_parts
+from mmbench.datasets._prepared.cache import (
+    delete,
+    explained,
+    make_folder,
+    prepared_folder,
+    remove,
+    require_marked,
+    size_words,
+)
+from mmbench.datasets._prepared.manifest import PartName
+from mmbench.datasets._prepared.parts import TileParts, parts_of_root, tile_parts
 from mmbench.datasets._prepared.stored_array import StoredArray
 from mmbench.errors import EnvironmentMissingError
 
@@ -26,10 +38,6 @@ _LOG = logging.getLogger("mmbench")
 _HEADROOM_BYTES = 2**26
 """Room for headers and manifests, and for the disk not to run full."""
 _NAMED_TILES = 5
-_FACTS = (
-    *("title", "homepage", "licence", "request", "classes", "palette", "scored_classes", "ignore_index"),
-    *("gsd_m", "splits", "modalities", "optical_modalities", "split", "split_name"),
-)
 
 Progress = Callable[[str, bool, int, int], None]
 """Called after each tile with (tile id, whether it was written, tiles done, tiles in all)."""
@@ -64,7 +72,8 @@ class PreparedDataset(Dataset):
         """
         self.dataset = dataset
         self._tiles = dict(tiles)
-        for fact in _FACTS:
+        # A dataset's facts are the attributes that its contract declares; a class's own default hides none.
+        for fact in inspect.get_annotations(Dataset):
             setattr(self, fact, getattr(dataset, fact))
 
     @property
@@ -96,9 +105,7 @@ class PreparedDataset(Dataset):
             return self.dataset.read(tile_id, window, labels=labels)
         height, width = arrays["target"].shape
         inside = window or Window(0, 0, height, width)
-        bottom, right = inside.top + inside.height, inside.left + inside.width
-        if not (0 <= inside.top < bottom <= height and 0 <= inside.left < right <= width):
-            return self.dataset.read(tile_id, window, labels=labels)  # it says what is wrong
+        require_inside(inside, (height, width), f"tile {tile_id}")
         try:
             images: dict[str, NDArray[Any]] = {name: arrays[name].read(inside) for name in self.modalities}
             return Sample(images, arrays["target"].read(inside), tile_id)
@@ -132,6 +139,9 @@ class PreparedDataset(Dataset):
 
 def open_prepared(dataset: Dataset, name: str, cache: Path | None = None) -> Dataset:
     """Return a dataset that reads prepared tiles where they are valid, or itself if none is.
+
+    An array is hashed if its length or its time is not what it was when it was written, else trusted: hashing
+    all of them at every start would read gigabytes. `prepare` hashes all that it keeps.
 
     Args:
         dataset: With all its files.
@@ -172,7 +182,7 @@ def pixel_source(dataset: Dataset) -> str:
 def prepare(
     dataset: Dataset, name: str, cache: Path | None = None, progress: Progress | None = None
 ) -> Summary:
-    """Decode every tile of the split into uncompressed arrays; what is there already and valid is kept.
+    """Decode every tile of the split into uncompressed arrays; what is there, and valid by its hash, is kept.
 
     A run that was killed leaves whole tiles, and the next one goes on from there. Two at once do no harm.
 
@@ -184,39 +194,39 @@ def prepare(
 
     Raises:
         DataError: If a file is missing or wrong.
-        EnvironmentMissingError: If the disk has not the room.
+        EnvironmentMissingError: If the disk has not the room, or the folder is deleted meanwhile.
         InvalidRecipeError: If the folder's name is taken by something else.
     """
     dataset.require_files()
-    folder = make_folder(dataset, name, cache)
-    tiles = tile_parts(dataset, folder)
-    _require_room(dataset, folder, tiles.values())
-    written: list[str] = []
-    for number, (tile_id, parts) in enumerate(tiles.items(), 1):
-        wanted = _wanted(parts)
-        if wanted:
-            parts.write(dataset, wanted)
-            written.append(tile_id)
-        if progress is not None:
-            progress(tile_id, bool(wanted), number, len(tiles))
-    return Summary(
-        folder,
-        tuple(written),
-        tuple(tile_id for tile_id in tiles if tile_id not in written),
-        sum(parts.num_bytes() for parts in tiles.values()),
-    )
+    with explained(prepared_folder(dataset, name, cache)):
+        folder = make_folder(dataset, name, cache)
+        tiles = tile_parts(dataset, folder)
+        _require_room(dataset, folder, tiles.values())
+        written: list[str] = []
+        for number, (tile_id, parts) in enumerate(tiles.items(), 1):
+            wanted = _wanted(parts, verify=True)
+            if wanted:
+                parts.write(dataset, wanted)
+                written.append(tile_id)
+            if progress is not None:
+                progress(tile_id, bool(wanted), number, len(tiles))
+        reused = tuple(tile_id for tile_id in tiles if tile_id not in written)
+        return Summary(folder, tuple(written), reused, sum(parts.num_bytes() for parts in tiles.values()))
 
 
-def _wanted(parts: TileParts) -> list[PartName]:
+def _wanted(parts: TileParts, *, verify: bool) -> list[PartName]:
     """Return the parts that must be written."""
-    return [part for part in parts.names if parts.state(part).kind != "valid"]
+    return [part for part in parts.names if parts.state(part, verify=verify).kind != "valid"]
 
 
 def _require_room(dataset: Dataset, folder: Path, tiles: Iterable[TileParts]) -> None:
-    """Refuse before anything is written what the disk cannot hold."""
+    """Refuse before anything is written what the disk cannot hold.
+
+    Damage that only a hash shows is not looked for here: hashing all that is kept comes tile by tile.
+    """
     needed, value_bytes = 0, 0
     for parts in tiles:
-        wanted = _wanted(parts)
+        wanted = _wanted(parts, verify=False)
         if not wanted:
             continue
         height, width = dataset.size(parts.tile_id)
@@ -225,11 +235,43 @@ def _require_room(dataset: Dataset, folder: Path, tiles: Iterable[TileParts]) ->
             value_bytes = sum(image.nbytes for image in corner.images.values())
         needed += height * width * (value_bytes * ("images" in wanted) + (parts.labels in wanted))
     free = shutil.disk_usage(folder).free
-    if needed and needed + _HEADROOM_BYTES > free:
+    total = needed + _HEADROOM_BYTES
+    if needed and total > free:
         raise EnvironmentMissingError(
-            f"{folder}: {needed} bytes are needed ({needed / 2**30:.1f} GiB), {free} are free "
-            f"({free / 2**30:.1f} GiB). Free some, or choose another disk with --cache or $MMBENCH_CACHE"
+            f"{folder}: {size_words(total)} are needed ({size_words(needed)} of pixels and "
+            f"{size_words(_HEADROOM_BYTES)} to spare), {size_words(free)} are free: "
+            f"{size_words(total - free)} too few. Free some, or choose another disk with --cache or "
+            "$MMBENCH_CACHE"
         )
+
+
+def delete_root(dataset: Dataset, name: str, root: Path, cache: Path | None = None) -> list[Path]:
+    """Delete what was prepared, as a dataset is configured, from the files of one data folder.
+
+    Args:
+        dataset: Opened on that folder; whether its files are still there does not matter.
+        name: Its key in the registry.
+        root: The data folder; what was read from others stays.
+        cache: As for `prepare`.
+
+    Returns:
+        The folders that are gone: the configuration's if nothing is left in it, else those of the parts.
+
+    Raises:
+        InvalidRecipeError: If the folder was not made by `prepare`.
+    """
+    folder = prepared_folder(dataset, name, cache)
+    if not os.path.lexists(folder):
+        return []
+    require_marked(folder, name)
+    gone = list(parts_of_root(dataset, folder, root))
+    for place in gone:
+        remove(place, folder)
+        with suppress(OSError):  # other parts of the tile stay
+            place.parent.rmdir()
+    if gone and not any(folder.glob("tile-*")):
+        return delete(name, cache, dataset)
+    return gone
 
 
 def _tiles(tile_ids: list[str]) -> str:

@@ -5,6 +5,8 @@ Axes: H W pixels, C channel.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +94,7 @@ class StoredArray:
 
 
 class ArrayWriter:
-    """Writes an .npy file row by row, so that the array is never in memory as a whole."""
+    """Writes an .npy file row by row, hashed on the way: the array is never in memory as a whole."""
 
     def __init__(self, path: Path, height: int) -> None:
         """Create the file.
@@ -103,6 +105,7 @@ class ArrayWriter:
         """
         self._path, self._height = path, height
         self._stream = path.open("xb")
+        self._hash = hashlib.sha256()
         self._rows = 0
         self._form: tuple[tuple[int, ...], np.dtype[Any]] | None = None
 
@@ -124,14 +127,19 @@ class ArrayWriter:
                 "fortran_order": False,
                 "shape": (self._height, *rows.shape[1:]),
             }
-            np.lib.format.write_array_header_1_0(self._stream, header)
+            start = io.BytesIO()
+            np.lib.format.write_array_header_1_0(start, header)
+            self._write(start.getbuffer())
         if form != self._form:
             raise ValueError(f"{self._path}: rows {self._rows} and on are {form}, those before {self._form}")
-        self._stream.write(rows.data)
+        self._write(rows.data)
         self._rows += len(rows)
 
-    def finish(self) -> None:
+    def finish(self) -> str:
         """Flush the file to its disk.
+
+        Returns:
+            The SHA-256 of the whole file as it was meant to be written, 64 hexadecimal digits.
 
         Raises:
             ValueError: If rows are missing.
@@ -141,7 +149,12 @@ class ArrayWriter:
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._stream.close()
+        return self._hash.hexdigest()
 
     def close(self) -> None:
         """Close the file, whole or not."""
         self._stream.close()
+
+    def _write(self, data: memoryview) -> None:
+        self._stream.write(data)
+        self._hash.update(data)

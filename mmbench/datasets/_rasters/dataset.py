@@ -12,24 +12,19 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.datasets._dataset import Dataset, Labels, Sample, Split, Window
+from mmbench.datasets._dataset import Dataset, Labels, Sample, Window, require_inside
 from mmbench.datasets._erosion import EROSION_RADIUS, erode
 from mmbench.datasets._files import FileReport, TileFile
+from mmbench.datasets._rasters.declarations import check_declarations, choose_modalities, refuse_shared_files
 from mmbench.datasets._rasters.folders import FolderIndex, Source, data_root
-from mmbench.datasets._rasters.formats import Header
+from mmbench.datasets._rasters.formats import count
 from mmbench.datasets._rasters.ground import Ground, GroundParameters, estimate_ground
 from mmbench.datasets._rasters.labels import Colour, LabelCode
-from mmbench.datasets._rasters.layers import Layer, choose_layer
+from mmbench.datasets._rasters.layers import Layer, choose_layer, why_not_preferred
 from mmbench.datasets._rasters.reader import RasterReader
-from mmbench.datasets._rasters.rules import (
-    colour_problem,
-    size_problem,
-    type_problem,
-    value_problem,
-    values_of,
-)
+from mmbench.datasets._rasters.rules import Values, size_problem, type_problem, value_problem, values_of
 from mmbench.datasets._splits import choose_split
-from mmbench.errors import DataError, InvalidRecipeError
+from mmbench.errors import DataError
 
 READER_VERSION = 2
 """Raised when the same files come out as other pixels."""
@@ -53,6 +48,10 @@ class RasterDataset(Dataset):
     """Colours of a label picture that stand for no class."""
     obtain: ClassVar[str] = ""
     """What to do when no file is found at all, a sentence without its full stop."""
+    label_advice: ClassVar[str] = "Correct the label, or the classes that are declared"
+    """What to do about a label that is no class, a sentence without its full stop."""
+    padded_ids: ClassVar[bool] = False
+    """Whether tile ids are numbers that file names may pad with zeros; else `north_1` is not `north_01`."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Name the dataset after its module where it has no name of its own."""
@@ -77,28 +76,31 @@ class RasterDataset(Dataset):
         Raises:
             InvalidRecipeError: If an option has an unknown value.
         """
-        chosen = choose_split(self.name, self.splits, split)
-        self._open(root, chosen, tuple(self.layers if modalities is None else modalities))
+        self._open(root, split, modalities)
 
-    def _open(self, root: Path | None, split: tuple[str, Split], modalities: tuple[str, ...]) -> None:
-        """Choose the layers and find the files."""
-        unknown = [key for key in modalities if key not in self.layers]
-        if unknown or not modalities or len(set(modalities)) < len(modalities):
-            raise InvalidRecipeError(
-                f"dataset {self.name!r}: modalities are {list(modalities)}; "
-                f"expected some of {list(self.layers)}"
-            )
+    def _open(
+        self,
+        root: Path | None,
+        split: str | Path | None,
+        modalities: Sequence[str] | None,
+        **split_rules: Any,
+    ) -> None:
+        """Check what is declared, choose split and layers, find the files; `choose_split` has the rules."""
+        check_declarations(self)
+        chosen = choose_modalities(self, modalities)
+        self.split_name, self.split = choose_split(self.name, self.splits, split, **split_rules)
         self.root = data_root(self.name) if root is None else Path(root)
-        self.split_name, self.split = split
-        self._index = FolderIndex(self.root)
+        self._root_is_given = root is not None
+        self._index = FolderIndex(self.root, padded_ids=self.padded_ids)
         self._layers = {
-            key: choose_layer(self.layers[key], self._index, self.sources, self.tiles) for key in modalities
+            key: choose_layer(self.layers[key], self._index, self.sources, self.tiles) for key in chosen
         }
+        refuse_shared_files(self)
         self.modalities = {key: len(layer.bands) for key, layer in self._layers.items()}
         self.optical_modalities = tuple(k for k, layer in self._layers.items() if layer.kind == "optical")
         self._rasters = RasterReader()
         self._ground_parameters = GroundParameters()
-        self._grounds: dict[tuple[str, str], Ground | None] = {}
+        self._grounds: dict[tuple[str, str, str], Ground | None] = {}  # by modality, kind, tile
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -131,6 +133,15 @@ class RasterDataset(Dataset):
             for kind in (*self._image_kinds, self._label_kind(self.split.labels_of(tile_id)))
         ]
 
+    def remarks(self) -> list[str]:
+        """Say which modality is read in another way than the preferred one, and why."""
+        ways = {key: (self.layers[key][0], layer) for key, layer in self._layers.items()}
+        texts = (
+            why_not_preferred(preferred, layer, self._index, self.sources, self.tiles)
+            for preferred, layer in ways.values()
+        )
+        return [f"{key} {words}" for key, words in zip(ways, texts, strict=True) if words is not None]
+
     def size(self, tile_id: str) -> tuple[int, int]:
         """Return (H, W) of a tile, pixels, from the header of its first file."""
         return self._rasters.size(self._reference(tile_id))
@@ -151,32 +162,29 @@ class RasterDataset(Dataset):
                 colour outside the palette.
             ValueError: If the window is not inside the tile.
         """
-        height, width = self.size(tile_id)
-        window = window or Window(0, 0, height, width)
-        bottom, right = window.top + window.height, window.left + window.width
-        if not (0 <= window.top < bottom <= height and 0 <= window.left < right <= width):
-            raise ValueError(
-                f"{self.name} tile {tile_id}: {window} is not inside its {height} x {width} pixels"
-            )
+        size = self.size(tile_id)
+        window = window or Window(0, 0, *size)
+        require_inside(window, size, f"{self.name} tile {tile_id}")
         images = {key: self._read_layer(key, tile_id, window) for key in self._layers}
         return Sample(images, self._read_target(tile_id, window, labels), tile_id)
 
     def examine(self, file: TileFile, *, content: bool = True) -> FileReport:
         """Look at one file: header, range, and everything that `read` would refuse in it."""
         report = super().examine(file, content=content)
+        if file.path is None:
+            report.problems += self._folder_problems()
         if report.problems or file.path is None:
             return report
         try:
             header = self._rasters.header(file.path)
             report.size, report.channels = header.size, header.channels
             report.dtype, report.storage = str(header.dtype), header.storage
-            report.problems += self._header_problems(file, file.path, header)
+            report.problems += self._header_problems(file.kind, file.tile_id, self._layers_of(file.kind))
             if content and not report.problems:
-                report.low, report.high, problems = self._content_problems(file, file.path)
-                report.problems += problems
+                self._examine_content(file.path, report)
         except DataError as error:
-            report.problems.append(str(error).removeprefix(f"{file.path}").removeprefix(":").strip())
-        whole = self._tile_size(file)
+            report.problems.append(str(error).removeprefix(f"{file.path}: "))
+        whole = self._tile_size(file.tile_id)
         if not report.problems and whole is not None and report.size != whole:
             report.notes.append(f"is smaller than its tile, {whole[0]} x {whole[1]}; its edge is repeated")
         return report
@@ -199,25 +207,36 @@ class RasterDataset(Dataset):
 
     def _missing_words(self, missing: list[TileFile], nothing_found: bool) -> str:
         """Say which files are missing and what to do."""
-        count = len(self.tiles)
+        tiles = count(len(self.tiles), "tile")
         if nothing_found:
             todo = (
                 self.obtain or f"It looks for {missing[0].expected} and the like: give the folder with --root"
             )
+            folder = "".join(f"{words}. " for words in self._folder_problems())
             return (
-                f"dataset {self.name!r} not found in {self.root}: {count} tiles expected, 0 found. "
+                f"dataset {self.name!r} not found in {self.root}: {tiles} expected, 0 found. {folder}"
                 f"{todo}. To try without data: --dataset synthetic"
             )
-        found = count - len({file.tile_id for file in missing})
+        found = len(self.tiles) - len({file.tile_id for file in missing})
         first = "; ".join(file.expected for file in missing[:3])
-        more = f" and {len(missing) - 3} more files" if len(missing) > 3 else ""
+        more = f" and {count(len(missing) - 3, 'more file')}" if len(missing) > 3 else ""
         hint = f" (see 'mmbench info {self.name}')" if self.request else ""
-        notes = "".join(f"{note}. " for note in sorted({file.note for file in missing} - {""}))
+        notes = [*sorted({file.note for file in missing} - {""}), *self._folder_problems()]
         return (
-            f"dataset {self.name!r} is incomplete in {self.root}: {count} tiles expected, {found} found. "
-            f"Missing: {first}{more}. {notes}"
-            f"Unpack what is missing{hint} or list the tiles you have in a split file"
+            f"dataset {self.name!r} is incomplete in {self.root}: {tiles} expected, {found} found. "
+            f"Missing: {first}{more}. {''.join(f'{note}. ' for note in notes)}"
+            f"Add what is missing{hint} or list the tiles you have in a split file"
         )
+
+    def _folder_problems(self) -> list[str]:
+        """Say why files may be missing that are there: the data folder is none, or one cannot be listed."""
+        if self._root_is_given and not self.root.is_dir():
+            found = "is a file" if self.root.exists() else "does not exist"
+            return [f"The folder {found}"]
+        return [
+            f"The folder {path} cannot be read ({words}): check its rights"
+            for path, words in self._index.unreadable.items()
+        ]
 
     def _path(self, kind: str, tile_id: str) -> Path:
         """Return a tile's file of a kind, which `files` may not have asked for."""
@@ -238,10 +257,10 @@ class RasterDataset(Dataset):
         """Return the file that gives a tile its size."""
         return self._path(self._image_kinds[0], tile_id)
 
-    def _tile_size(self, file: TileFile) -> tuple[int, int] | None:
-        """Return the size of a file's tile, or None where that cannot be read."""
+    def _tile_size(self, tile_id: str) -> tuple[int, int] | None:
+        """Return the size of a tile, or None where that cannot be read."""
         try:
-            return self.size(file.tile_id)
+            return self.size(tile_id)
         except DataError:
             return None
 
@@ -249,41 +268,40 @@ class RasterDataset(Dataset):
         """Return the layers that read a kind of file; none for labels."""
         return [layer for layer in self._layers.values() if kind in layer.sources]
 
-    def _header_problems(self, file: TileFile, path: Path, header: Header) -> list[str]:
-        """Say what is wrong with a file by its header alone."""
-        layers = self._layers_of(file.kind)
-        problems = [type_problem(header, layer, file.kind) for layer in layers]
-        if file.purpose == "label":
+    def _header_problems(self, kind: str, tile_id: str, layers: Sequence[Layer]) -> list[str]:
+        """Say what is wrong with a tile's file by its header alone; no layer reads a label."""
+        header = self._rasters.header(self._path(kind, tile_id))
+        problems = [type_problem(header, layer, kind) for layer in layers]
+        if not layers:
             problems.append(self._label_code("full").type_problem(header))
-        if (expected := self._tile_size(file)) is not None:
+        if (expected := self._tile_size(tile_id)) is not None:
             shortfall = min((layer.shortfall_px for layer in layers), default=0)
-            problems.append(size_problem(header.size, expected, self._reference(file.tile_id), shortfall))
+            problems.append(size_problem(header.size, expected, self._reference(tile_id), shortfall))
         return [words for words in dict.fromkeys(problems) if words is not None]
 
-    def _content_problems(self, file: TileFile, path: Path) -> tuple[float, float, list[str]]:
-        """Return the range of a whole file, and what is wrong with its values."""
+    def _examine_content(self, path: Path, report: FileReport) -> None:
+        """Add the range of a whole file, and what is wrong with its values."""
+        file = report.file
         if file.purpose == "label":
             code = self._label_code(self.split.labels_of(file.tile_id))
-            low, high, words = code.survey(self._rasters.bands(path))
-            return low, high, [words] if words else []
-        low, high, grey = values_of(self._rasters.bands(path))
-        problems = [value_problem(low, high, layer) for layer in self._layers_of(file.kind)]
-        if not grey and any(layer.kind == "height" for layer in self._layers_of(file.kind)):
-            problems.append(colour_problem())
-        return low, high, [words for words in dict.fromkeys(problems) if words is not None]
+            report.low, report.high, words = code.survey(self._rasters.bands(path))
+            report.problems += [words] if words else []
+            return
+        layers, values = self._layers_of(file.kind), self._values(path)
+        report.low, report.high = values.low, values.high
+        problems = [value_problem(values, layer) for layer in layers]
+        report.problems += [words for words in dict.fromkeys(problems) if words is not None]
+        if values.gaps and not report.problems:
+            report.notes.append(f"{values.gap_words}; they are read as they are")
+
+    def _values(self, path: Path) -> Values:
+        """Look through a whole image file."""
+        return values_of(self._rasters.bands(path), self._rasters.header(path).nodata)
 
     def _checked_path(self, kind: str, tile_id: str, layer: Layer | None = None) -> Path:
-        """Return a file whose header shows that it can be read and covers its tile."""
+        """Return a file whose header shows that it can be read and covers its tile; None reads a label."""
         path = self._path(kind, tile_id)
-        header = self._rasters.header(path)
-        words = (
-            self._label_code("full").type_problem(header)
-            if layer is None
-            else type_problem(header, layer, kind)
-        )
-        shortfall = 0 if layer is None else layer.shortfall_px
-        words = words or size_problem(header.size, self.size(tile_id), self._reference(tile_id), shortfall)
-        if words is not None:
+        for words in self._header_problems(kind, tile_id, () if layer is None else (layer,)):
             raise DataError(f"{path} {words}")
         return path
 
@@ -293,23 +311,25 @@ class RasterDataset(Dataset):
         image = np.empty((len(layer.bands), window.height, window.width), layer.dtype)
         for kind in layer.sources:
             path = self._checked_path(kind, tile_id, layer)
-            if layer.must_be_checked and (kind, tile_id) not in self._grounds:
-                self._grounds[kind, tile_id] = self._check_values(path, layer)
+            if self._must_be_checked(path, layer) and (key, kind, tile_id) not in self._grounds:
+                self._grounds[key, kind, tile_id] = self._check_values(path, layer)
             pixels = self._rasters.read_padded(path, window)  # (H, W, C)
             for position, (source, channel) in enumerate(layer.bands):
                 if source == kind:
                     image[position] = pixels[..., channel]
         if layer.steps_per_unit != 1:
             image /= np.float32(layer.steps_per_unit)
-        ground = self._grounds.get((layer.sources[0], tile_id))
+        ground = self._grounds.get((key, layer.sources[0], tile_id))
         return image if ground is None else ground.above(image[0], window)[None]
+
+    def _must_be_checked(self, path: Path, layer: Layer) -> bool:
+        """Whether a file can hold unusable values."""
+        has_nodata = self._rasters.header(path).nodata is not None
+        return layer.must_be_checked or (has_nodata and layer.kind != "optical")
 
     def _check_values(self, path: Path, layer: Layer) -> Ground | None:
         """Refuse a file that cannot hold a measurement; estimate the ground if it is a surface."""
-        low, high, grey = values_of(self._rasters.bands(path))
-        words = value_problem(low, high, layer)
-        if layer.kind == "height" and not grey:
-            words = colour_problem()
+        words = value_problem(self._values(path), layer)
         if words is not None:
             raise DataError(f"{path} {words}")
         if not layer.surface:
@@ -325,6 +345,7 @@ class RasterDataset(Dataset):
             self.ignored_colours.get("eroded", ()),
             self.num_classes,
             self.ignore_index,
+            self.label_advice,
         )
 
     def _read_target(self, tile_id: str, window: Window, labels: Labels) -> NDArray[np.uint8]:

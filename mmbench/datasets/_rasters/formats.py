@@ -1,4 +1,4 @@
-"""What a raster file holds: its header, and its pixels, mapped or in pieces that are decoded one by one.
+"""What a raster file holds: its header, and its pixels, mapped or in parts that are decoded one by one.
 
 Axes: H W pixels, C channel. A raster is always H, W, C here, whatever the order in the file.
 """
@@ -36,15 +36,17 @@ class Header(NamedTuple):
         channels: C.
         dtype: Of a value, in the machine's byte order.
         storage: How the pixels are stored, for people.
+        nodata: The stored value that stands for "not measured" (GDAL's tag), or None.
     """
 
     size: tuple[int, int]
     channels: int
     dtype: np.dtype[Any]
     storage: str
+    nodata: float | None = None
 
 
-class Piece(NamedTuple):
+class Part(NamedTuple):
     """A part of a file that is decoded on its own: a strip, a tile, a plane of one, or the whole picture.
 
     Attributes:
@@ -96,51 +98,56 @@ class MappedRaster:
 
 @dataclass(frozen=True)
 class CodedRaster:
-    """Pixels in pieces that are decoded one by one.
+    """Pixels in parts that are decoded one by one.
 
     Attributes:
         header: What the file says of itself.
         path: The file.
-        pieces: In the order of the file: plane by plane, row by row.
-        piece_size: (H, W) of a whole piece; those at the right and bottom edge are cut.
-        decode: (bytes of a piece, its number) -> (H, W, C) pixels, H and W at least those of its window.
+        parts: In the order of the file: plane by plane, row by row.
+        part_size: (H, W) of a whole part; those at the right and bottom edge are cut.
+        decode: (bytes of a part, its number) -> (H, W, C) pixels, H and W at least those of its window.
     """
 
     header: Header
     path: Path
-    pieces: tuple[Piece, ...]
-    piece_size: tuple[int, int]
+    parts: tuple[Part, ...]
+    part_size: tuple[int, int]
     decode: Callable[[bytes, int], NDArray[Any]]
 
     def touching(self, window: Window) -> Iterator[int]:
-        """Yield the numbers of the pieces that hold pixels of a window."""
-        (height, width), (high, wide) = self.header.size, self.piece_size
+        """Yield the numbers of the parts that hold pixels of a window."""
+        (height, width), (high, wide) = self.header.size, self.part_size
         down, across = -(-height // high), -(-width // wide)
-        for plane in range(0, len(self.pieces), down * across):
+        for plane in range(0, len(self.parts), down * across):
             for row in range(window.top // high, (window.top + window.height - 1) // high + 1):
                 for column in range(window.left // wide, (window.left + window.width - 1) // wide + 1):
                     yield plane + row * across + column
 
-    def read_piece(self, number: int) -> NDArray[Any]:
-        """Read and decode a piece to (H, W, C), cut to its window."""
-        piece = self.pieces[number]
+    def read_part(self, number: int) -> NDArray[Any]:
+        """Read and decode a part to (H, W, C), cut to its window."""
+        part = self.parts[number]
         with self.path.open("rb") as stream:
-            stream.seek(piece.offset)
-            data = stream.read(piece.length)
-        if len(data) < piece.length:
+            stream.seek(part.offset)
+            data = stream.read(part.length)
+        if len(data) < part.length:
             raise ValueError("it has become shorter since it was opened")
         pixels = self.decode(data, number)
-        expected = (piece.window.height, piece.window.width, piece.channels.stop - piece.channels.start)
-        part = pixels[: piece.window.height, : piece.window.width]
-        if part.shape != expected or part.dtype != self.header.dtype:
+        expected = (part.window.height, part.window.width, part.channels.stop - part.channels.start)
+        kept = pixels[: part.window.height, : part.window.width]
+        if kept.shape != expected or kept.dtype != self.header.dtype:
             raise ValueError(
                 f"part {number} decodes to {pixels.shape} of {pixels.dtype}, expected {expected} of "
                 f"{self.header.dtype}"
             )
-        return part if part.shape == pixels.shape else part.copy()  # a view would keep all of it alive
+        return kept if kept.shape == pixels.shape else kept.copy()  # a view would keep all of it alive
 
 
 Raster = MappedRaster | CodedRaster
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, as `1 pixel` or `2 pixels`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def slices(window: Window) -> tuple[slice, slice]:
@@ -151,19 +158,19 @@ def slices(window: Window) -> tuple[slice, slice]:
     )
 
 
-def check_claim(header: Header, file_bytes: int, piece_size: tuple[int, int] | None = None) -> None:
+def check_claim(header: Header, file_bytes: int, part_size: tuple[int, int] | None = None) -> None:
     """Refuse a header that no file of this length can stand behind, before memory is asked for.
 
     Args:
         header: What the file says of itself.
         file_bytes: Its length.
-        piece_size: (H, W) of the pieces it says it is coded in; None is one piece.
+        part_size: (H, W) of the parts it says it is coded in; None is one part.
 
     Raises:
         ValueError: Naming the claim and the bound.
     """
     bound = min(_MAX_BYTES, max(_ALWAYS_BYTES, file_bytes * _MAX_RATIO))
-    for what, (height, width) in (("picture", header.size), ("part", piece_size or header.size)):
+    for what, (height, width) in (("picture", header.size), ("part", part_size or header.size)):
         num_bytes = height * width * header.channels * header.dtype.itemsize
         if min(height, width, header.channels) < 1 or height * width > _MAX_PIXELS or num_bytes > bound:
             raise ValueError(

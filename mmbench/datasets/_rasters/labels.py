@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.datasets._rasters.formats import Header
+from mmbench.datasets._rasters.formats import Header, count
 
 Colour = tuple[int, int, int]
 _UNKNOWN = 254
@@ -30,6 +30,7 @@ class LabelCode:
         ignored_elsewhere: Such colours of another kind of labels, to explain one that stands here.
         num_classes: K, for class indices.
         ignore_index: The index of ignored pixels, in the file (indices) and in the target.
+        advice: What to do about a label that is no class.
     """
 
     classes: Mapping[Colour, int]
@@ -37,14 +38,18 @@ class LabelCode:
     ignored_elsewhere: Sequence[Colour]
     num_classes: int
     ignore_index: int
+    advice: str
 
     def type_problem(self, header: Header) -> str | None:
         """Say that a file is no label picture, or None."""
         if header.dtype == np.uint8 and header.channels in (1, 3, 4):
             return None
+        todo = "Use the file as it was delivered"
+        if header.channels == 1 and np.issubdtype(header.dtype, np.integer):
+            todo = "Save the class indices as uint8"
         return (
-            f"holds {header.channels} channel{'s' * (header.channels != 1)} of {header.dtype}; expected 3 of "
-            "uint8 (colours) or 1 (class indices). Use the file as it was delivered"
+            f"holds {count(header.channels, 'channel')} of {header.dtype}; expected 3 of uint8 (colours) or "
+            f"1 (class indices). {todo}"
         )
 
     def decode(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
@@ -74,11 +79,11 @@ class LabelCode:
             low, high = min(low, int(band.min())), max(high, int(band.max()))
             indexed = band.shape[2] == 1
             values, counts = np.unique(band[..., 0] if indexed else _pack(band), return_counts=True)
-            for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            for value, pixels in zip(values.tolist(), counts.tolist(), strict=True):
                 if indexed and not (value < self.num_classes or value == self.ignore_index):
-                    unknown[value] += count
+                    unknown[value] += pixels
                 elif not indexed and (colour := _unpack(value)) not in self._indices():
-                    unknown[colour] += count
+                    unknown[colour] += pixels
         return low, high, self._words(unknown, indexed) if unknown else None
 
     def _indices(self) -> dict[Colour, int]:
@@ -86,11 +91,13 @@ class LabelCode:
 
     def _words(self, unknown: Counter[Any], indexed: bool) -> str:
         """Say which values are no class, with pixel counts, and which there may be."""
-        (value, count), *others = unknown.most_common()
+        (value, pixels), *others = unknown.most_common()
         what = "value" if indexed else "colour"
-        text = f"has {count} pixels of the {what} {value}"
+        text = f"has {count(pixels, 'pixel')} of the {what} {value}"
         if others:
-            text += f", {unknown.total() - count} more have {len(others)} other unknown {what}s"
+            rest = unknown.total() - pixels
+            has = "has" if rest == 1 else "have"
+            text += f", {rest} more {has} {count(len(others), f'other unknown {what}')}"
         stray = [] if indexed else [c for c in self.ignored_elsewhere if c in unknown]
         if stray:
             text += f"; {stray[0]} (ignored) is for eroded labels only"
@@ -99,10 +106,7 @@ class LabelCode:
             if indexed
             else ", ".join(map(str, self._indices()))
         )
-        return (
-            f"{text}; expected only {known}. Take the participants' copy of this label if there is one, else "
-            "unpack it again"
-        )
+        return f"{text}; expected only {known}. {self.advice}"
 
 
 def _pack_one(colour: Colour) -> int:

@@ -5,6 +5,7 @@ Axes: H W pixels, C channel.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,10 +13,13 @@ from typing import Any, Literal
 import numpy as np
 
 from mmbench.datasets._rasters.folders import FolderIndex, Source
+from mmbench.datasets._rasters.formats import count
+from mmbench.settings_files import quote
 
 Bands = tuple[tuple[str, int], ...]
 """The (source, channel) of each channel of a modality."""
 
+_KINDS = ("optical", "height", "other")
 _STORED: dict[str, Any] = {
     "uint8": np.uint8,
     "uint16": np.uint16,
@@ -50,10 +54,20 @@ class Layer:
         """Refuse what cannot be read.
 
         Raises:
-            ValueError: If there is no band, or a height has more than one.
+            ValueError: Naming the attribute that is wrong.
         """
-        if not self.bands or (self.kind == "height" and len(self.bands) != 1):
+        _require_bands(self.bands)
+        for attribute, value, known in (("kind", self.kind, _KINDS), ("stored", self.stored, tuple(_STORED))):
+            if value not in known:
+                raise ValueError(f"layer has {attribute} {quote(value)}; expected one of {', '.join(known)}")
+        if self.kind == "height" and len(self.bands) != 1:
             raise ValueError(f"layer of kind {self.kind!r} has {len(self.bands)} bands; a height has one")
+        if self.surface and self.kind != "height":
+            raise ValueError(f"layer of kind {self.kind!r} has surface set; expected it of a height only")
+        if not is_number(self.steps_per_unit) or self.steps_per_unit <= 0:
+            raise ValueError(f"layer has steps_per_unit {quote(self.steps_per_unit)}; expected it above 0")
+        if not is_index(self.shortfall_px):
+            raise ValueError(f"layer has shortfall_px {quote(self.shortfall_px)}; expected 0 or more pixels")
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -75,6 +89,27 @@ class Layer:
         return np.issubdtype(dtype, _STORED[self.stored])
 
 
+def is_number(value: object) -> bool:
+    """Whether a declared value is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_index(value: object) -> bool:
+    """Whether a declared value is a whole number from 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _require_bands(bands: object) -> None:
+    """Refuse bands that are not (source, channel) pairs."""
+    expected = "expected one (source, channel) or more in a tuple, channels counted from 0"
+    if not isinstance(bands, tuple) or not bands:
+        raise ValueError(f"layer has bands {quote(bands)}; {expected}")
+    for band in bands:
+        is_pair = isinstance(band, tuple) and len(band) == 2
+        if not (is_pair and isinstance(band[0], str) and is_index(band[1])):
+            raise ValueError(f"layer has the band {quote(band)}; {expected}")
+
+
 def choose_layer(
     alternatives: Iterable[Layer], index: FolderIndex, sources: Mapping[str, Source], tiles: Iterable[str]
 ) -> Layer:
@@ -88,3 +123,20 @@ def choose_layer(
         return sum(all(index.find(sources[name], tile) for name in layer.sources) for tile in tiles)
 
     return max(alternatives, key=complete)
+
+
+def why_not_preferred(
+    preferred: Layer, used: Layer, index: FolderIndex, sources: Mapping[str, Source], tiles: Iterable[str]
+) -> str | None:
+    """Say that a modality is read in another way than the preferred one, and why, or None."""
+    if used == preferred:
+        return None
+    lacking = [
+        (name, tile)
+        for name in preferred.sources
+        for tile in tiles
+        if index.find(sources[name], tile) is None
+    ]
+    (name, tile), *others = lacking  # else the preferred way would have been chosen
+    more = f" and {count(len(others), 'more tile')}" if others else ""
+    return f"is read from {' and '.join(used.sources)} for all tiles: {name} lacks tile {tile}{more}"

@@ -1,10 +1,11 @@
-"""JPEG and PNG files: what their headers claim, and how they are decoded, each in one piece.
+"""JPEG and PNG files: what their headers claim, and how they are decoded, each in one part.
 
 Axes: H W pixels, C channel.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -15,12 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmbench.datasets._dataset import Window
-from mmbench.datasets._rasters.formats import CodedRaster, Header, Piece, check_claim
+from mmbench.datasets._rasters.formats import CodedRaster, Header, Part, check_claim
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _BARE_MARKERS = (0x01, *range(0xD0, 0xD8))
 _FRAME_MARKERS = (0xC0, 0xC1, 0xC2)
 """Baseline, extended and progressive."""
+_PROGRESSIVE = 0xC2
+_JPEG_SCAN = b"\xff\xda"
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+_LAST_BYTES = 32
+"""At the end of the coded pixels: more than an encoder may pad them with, less than a row of most."""
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
@@ -35,11 +41,16 @@ def open_jpeg(path: Path) -> CodedRaster:
     """
     data = path.read_bytes()
     height, width, channels = check_jpeg(data)
+    is_checked = False
 
     def decode(coded: bytes, _: int) -> NDArray[Any]:
         import imagecodecs
 
+        nonlocal is_checked
         pixels: NDArray[Any] = imagecodecs.jpeg8_decode(coded)
+        if not is_checked:  # once: it takes as long again twice
+            _check_scan(coded, pixels)
+            is_checked = True
         return pixels if pixels.ndim == 3 else pixels[..., None]
 
     return _single(path, Header((height, width), channels, np.dtype(np.uint8), "jpeg"), len(data), decode)
@@ -51,6 +62,13 @@ def check_jpeg(data: bytes) -> tuple[int, int, int]:
     Raises:
         ValueError: If it has none, or is cut off.
     """
+    frame = _find_frame(data)
+    height, width, channels = struct.unpack(">HHB", data[frame + 5 : frame + 10])
+    return height, width, channels
+
+
+def _find_frame(data: bytes) -> int:
+    """Return where the frame header of a JPEG that is not cut off begins."""
     if not data.startswith(_JPEG_START):
         raise ValueError("it does not start as a JPEG does")
     position = 2
@@ -60,8 +78,7 @@ def check_jpeg(data: bytes) -> tuple[int, int, int]:
             # The decoder fills what is missing with grey, which would pass for a height.
             if data.find(_JPEG_END, position) < 0:
                 raise ValueError("it ends early")
-            height, width, channels = struct.unpack(">HHB", data[position + 5 : position + 10])
-            return height, width, channels
+            return position
         if marker == 0xFF:  # fill bytes may precede a marker
             position += 1
         elif marker in _BARE_MARKERS:
@@ -69,6 +86,43 @@ def check_jpeg(data: bytes) -> tuple[int, int, int]:
         else:
             position += 2 + struct.unpack(">H", data[position + 2 : position + 4])[0]
     raise ValueError("it has no frame header of a JPEG that is read")
+
+
+def _check_scan(data: bytes, pixels: NDArray[Any]) -> None:
+    """Refuse a JPEG whose coded pixels end too early or too late: the decoder says nothing of either.
+
+    Damage puts a decoder out of step, so that it runs out of bytes before its last pixel, or has some left.
+    In the first case bytes put at the end change the picture, in the second a change of the last ones does
+    not. Limits: damage may by chance, or thanks to restart markers, leave the end where it was; of a
+    progressive JPEG only bytes that are missing from its last scan show.
+
+    Args:
+        data: The file.
+        pixels: What it decodes to.
+
+    Raises:
+        ValueError: If so.
+    """
+    import imagecodecs
+
+    frame = _find_frame(data)
+    scan = data.rfind(_JPEG_SCAN, 0, data.find(_JPEG_END, frame))
+    if scan < 0:
+        raise ValueError("it has no pixels")
+    start = scan + 2 + int.from_bytes(data[scan + 2 : scan + 4])
+    end = data.find(_JPEG_END, start)
+    coded, rest = data[start:end].rstrip(b"\xff"), data[end:]  # fill bytes may precede a marker
+    longer = data[:start] + coded + b"\x55\xaa" * _LAST_BYTES + rest
+    if not np.array_equal(pixels, imagecodecs.jpeg8_decode(longer)):
+        raise ValueError("its coded pixels end early")
+    last_restart = max((match.end() for match in re.finditer(_RESTART, coded)), default=0)
+    start, bare = start + last_restart, coded[last_restart:].replace(b"\xff\x00", b"\xff")
+    if data[frame + 1] == _PROGRESSIVE or len(bare) <= _LAST_BYTES:
+        return
+    last = bytes(byte ^ 0x55 for byte in bare[-_LAST_BYTES:])
+    changed = (bare[:-_LAST_BYTES] + last).replace(b"\xff", b"\xff\x00")
+    if np.array_equal(pixels, imagecodecs.jpeg8_decode(data[:start] + changed + rest)):
+        raise ValueError("its coded pixels are followed by others")
 
 
 def open_png(path: Path) -> CodedRaster:
@@ -119,7 +173,7 @@ def _bare_png(data: bytes) -> bytes:
 def _single(
     path: Path, header: Header, file_bytes: int, decode: Callable[[bytes, int], NDArray[Any]]
 ) -> CodedRaster:
-    """Return a raster that is one piece, its file."""
+    """Return a raster that is one part, its file."""
     check_claim(header, file_bytes)
-    piece = Piece(0, file_bytes, Window(0, 0, *header.size), slice(0, header.channels))
-    return CodedRaster(header, path, (piece,), header.size, decode)
+    part = Part(0, file_bytes, Window(0, 0, *header.size), slice(0, header.channels))
+    return CodedRaster(header, path, (part,), header.size, decode)

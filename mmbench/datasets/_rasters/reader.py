@@ -39,12 +39,21 @@ def _refusing(path: Path) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except OSError as error:
+        if error.errno is None:  # a decoder's own, about the content
+            raise _not_whole(path, error) from error
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}). Check that it is a file and its rights"
+        ) from error
     # A damaged file can break a decoder in any way.
     except Exception as error:
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"{path}: cannot be read ({cause}); expected a whole TIFF, JPEG or PNG. Unpack it again"
-        ) from error
+        raise _not_whole(path, error) from error
+
+
+def _not_whole(path: Path, error: Exception) -> DataError:
+    """Return the error about a file whose content cannot be decoded."""
+    cause = " ".join(str(error).split()) or type(error).__name__
+    return DataError(f"{path}: cannot be read ({cause}); expected a whole TIFF, JPEG or PNG. Unpack it again")
 
 
 def _open(path: Path) -> Raster:
@@ -140,13 +149,13 @@ class RasterReader:
         """Copy a window out of the parts it touches."""
         result = np.empty((window.height, window.width, raster.header.channels), raster.header.dtype)
         for number in raster.touching(window):
-            piece = raster.pieces[number]
-            top, left = max(window.top, piece.window.top), max(window.left, piece.window.left)
-            bottom = min(window.top + window.height, piece.window.top + piece.window.height)
-            right = min(window.left + window.width, piece.window.left + piece.window.width)
+            part = raster.parts[number]
+            top, left = max(window.top, part.window.top), max(window.left, part.window.left)
+            bottom = min(window.top + window.height, part.window.top + part.window.height)
+            right = min(window.left + window.width, part.window.left + part.window.width)
             common = Window(top, left, bottom - top, right - left)
-            source = self._part(raster, number)[slices(_shift(common, piece.window))]
-            result[(*slices(_shift(common, window)), piece.channels)] = source
+            source = self._part(raster, number)[slices(_shift(common, part.window))]
+            result[(*slices(_shift(common, window)), part.channels)] = source
         return result
 
     def _part(self, raster: CodedRaster, number: int) -> NDArray[Any]:
@@ -156,7 +165,7 @@ class RasterReader:
             part = self._parts.pop(key, None)
             if part is None:
                 with _refusing(raster.path):
-                    part = raster.read_piece(number)
+                    part = raster.read_part(number)
                 self.held_bytes += part.nbytes
             self._parts[key] = part
             while len(self._parts) > 1 and self.held_bytes > self.max_bytes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.datasets._rasters.formats import Header
+from mmbench.datasets._rasters.formats import Header, count
 from mmbench.datasets._rasters.layers import Layer
 
 _LOWEST_M, _HIGHEST_M = -500, 9000
@@ -17,6 +17,29 @@ _GREY_CHANNELS = 3
 GREY_TOLERANCE = 2
 """By how much the channels of a grey picture saved in colour may differ: colour conversion rounds."""
 _AS_DELIVERED = "Use the file as it was delivered"
+
+
+class Values(NamedTuple):
+    """What a whole file holds.
+
+    Attributes:
+        low: Smallest stored value, NaN if there is one.
+        high: Largest stored value, NaN if there is one.
+        grey: Whether its channels are equal but for rounding.
+        gaps: How many pixels hold its nodata value.
+        nodata: That value, or None.
+    """
+
+    low: float
+    high: float
+    grey: bool
+    gaps: int
+    nodata: float | None
+
+    @property
+    def gap_words(self) -> str:
+        """How many pixels hold the nodata value."""
+        return f"has {count(self.gaps, 'pixel')} of {self.nodata:g}, its nodata value"
 
 
 def type_problem(header: Header, layer: Layer, source: str) -> str | None:
@@ -31,11 +54,15 @@ def type_problem(header: Header, layer: Layer, source: str) -> str | None:
     enough = header.channels >= needed
     if layer.kind == "height":  # a picture is no height, but a grey one saved in colour may be
         enough = header.channels in (1, _GREY_CHANNELS)
+    enough = enough and header.channels >= needed
     if enough and layer.accepts(header.dtype):
         return None
+    todo = _AS_DELIVERED
+    if header.channels < needed:
+        todo += f", or correct the channel {needed - 1} in `layers`: they are counted from 0"
     return (
-        f"holds {header.channels} channel{'s' * (header.channels != 1)} of {header.dtype}; "
-        f"expected {needed} of {layer.stored}. {_AS_DELIVERED}"
+        f"holds {count(header.channels, 'channel')} of {header.dtype}; expected {needed} of {layer.stored}. "
+        f"{todo}"
     )
 
 
@@ -58,14 +85,21 @@ def size_problem(
     )
 
 
-def value_problem(low: float, high: float, layer: Layer) -> str | None:
+def value_problem(values: Values, layer: Layer) -> str | None:
     """Say that the values of a whole file cannot be a measurement, or None.
 
     Args:
-        low: Smallest stored value, NaN if there is one.
-        high: Largest stored value, NaN if there is one.
+        values: Of the file.
         layer: That reads it.
     """
+    low, high = values.low, values.high
+    if layer.kind == "height" and not values.grey:
+        return f"is a picture in colour; expected one channel of heights. {_AS_DELIVERED}"
+    what = "heights" if layer.kind == "height" else "measurements"
+    if values.gaps and layer.kind != "optical":  # a count of 0 may be a true black
+        return f"{values.gap_words}; expected {what} without gaps. Fill the gaps"
+    if np.isnan(low):
+        return f"holds values that are no number; expected {what} without gaps. Fill the gaps"
     if layer.kind == "height":
         if not _LOWEST_M < low / layer.steps_per_unit <= high / layer.steps_per_unit < _HIGHEST_M:
             return (
@@ -79,22 +113,30 @@ def value_problem(low: float, high: float, layer: Layer) -> str | None:
     return None
 
 
-def colour_problem() -> str:
-    """Say that a picture in colour stands where a height is expected."""
-    return f"is a picture in colour; expected one channel of heights. {_AS_DELIVERED}"
-
-
-def values_of(bands: Iterable[NDArray[Any]]) -> tuple[float, float, bool]:
-    """Return the smallest and largest value of a file, NaN if it holds one, and whether it is grey.
+def values_of(bands: Iterable[NDArray[Any]], nodata: float | None = None) -> Values:
+    """Look through a whole file.
 
     Args:
         bands: Its rows from top to bottom, (rows, W, C) at a time.
+        nodata: The value that stands for "not measured", if there is one.
     """
-    lows, highs, grey = [], [], True
+    lows, highs, grey, gaps = [], [], True, 0
     for band in bands:
         lows.append(float(band.min()))
         highs.append(float(band.max()))
         if band.shape[2] > 1:
             spread = band.max(axis=2).astype(np.float32) - band.min(axis=2)
             grey = grey and bool(spread.max() <= GREY_TOLERANCE)
-    return float(np.min(lows)), float(np.max(highs)), grey
+        if nodata is not None and (value := _as_stored(nodata, band.dtype)) is not None:
+            gaps += int((band == value).any(axis=2).sum())
+    return Values(float(np.min(lows)), float(np.max(highs)), grey, gaps, nodata)
+
+
+def _as_stored(value: float, dtype: np.dtype[Any]) -> np.generic | None:
+    """Return a number in a file's type, None where that cannot hold it."""
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        return dtype.type(int(value)) if value.is_integer() and limits.min <= value <= limits.max else None
+    with np.errstate(over="ignore"):
+        stored: np.generic = np.float64(value).astype(dtype)
+    return stored

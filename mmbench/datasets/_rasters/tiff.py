@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmbench.datasets._dataset import Window
-from mmbench.datasets._rasters.formats import CodedRaster, Header, MappedRaster, Piece, Raster, check_claim
+from mmbench.datasets._rasters.formats import CodedRaster, Header, MappedRaster, Part, Raster, check_claim
 from mmbench.datasets._rasters.lzw import check_lzw
 from mmbench.datasets._rasters.pictures import check_jpeg
 
@@ -31,6 +31,7 @@ _COMPRESSIONS = {
 }
 """Those whose decoders write no more than they are asked for."""
 _LZW, _JPEG = 5, 7
+_NODATA = 42113
 _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 1, 2, 3, 6
 _COPY_OR_MASK = 0b101
 """Bits of the kind of a page: a smaller copy of another page, or its mask."""
@@ -51,13 +52,14 @@ def open_tiff(path: Path) -> Raster:
         compression = _check_kind(page)
         stored = np.dtype(page.dtype).newbyteorder(tiff.byteorder)
         size, channels = (whole(page.imagelength), whole(page.imagewidth)), whole(page.samplesperpixel)
-        piece_size = _piece_size(page, size)
+        part_size = _part_size(page, size)
         palette = _palette(page, channels) if page.photometric == _PALETTE else None
         count = len(page.dataoffsets)
         form = f"{count} {'tile' if page.is_tiled else 'strip'}{'s' * (count != 1)}"
         storage = f"{compression}, {form}{', palette' * (palette is not None)}"
-        header = Header(size, channels if palette is None else 3, stored.newbyteorder("="), storage)
-        check_claim(header, file_bytes, piece_size)
+        form_channels = channels if palette is None else 3
+        header = Header(size, form_channels, stored.newbyteorder("="), storage, _nodata(page))
+        check_claim(header, file_bytes, part_size)
         planar = page.planarconfig == 2 and channels > 1
         if page.is_contiguous and palette is None:
             offset = whole(page.dataoffsets[0])
@@ -65,10 +67,10 @@ def open_tiff(path: Path) -> Raster:
             if missing > 0:
                 raise ValueError(f"it ends {missing} bytes early")
             return MappedRaster(header, path, offset, stored, planar)
-        pieces = _pieces(page, header, piece_size, planar, file_bytes)
+        parts = _parts(page, header, part_size, planar, file_bytes)
         # Bound while the file is open.
-        decode = _jpeg_decoder(page, piece_size) if page.compression == _JPEG else _decoder(page, palette)
-    return CodedRaster(header, path, pieces, piece_size, decode)
+        decode = _jpeg_decoder(page, part_size) if page.compression == _JPEG else _decoder(page, palette)
+    return CodedRaster(header, path, parts, part_size, decode)
 
 
 def _first_picture(tiff: Any) -> Any:
@@ -98,7 +100,18 @@ def _name(value: Any) -> str:
     return str(getattr(value, "name", value)).lower()
 
 
-def _piece_size(page: Any, size: tuple[int, int]) -> tuple[int, int]:
+def _nodata(page: Any) -> float | None:
+    """Return the value that GDAL's tag says is "not measured", None where it names none."""
+    tag = page.tags.get(_NODATA)
+    if tag is None:
+        return None
+    try:
+        return float(str(tag.value).strip(" \0"))
+    except ValueError:
+        return None
+
+
+def _part_size(page: Any, size: tuple[int, int]) -> tuple[int, int]:
     """Return (H, W) of a tile or strip."""
     if page.is_tiled:
         return whole(page.tilelength), whole(page.tilewidth)
@@ -115,17 +128,17 @@ def _palette(page: Any, channels: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(colours.T.astype(np.uint8))
 
 
-def _pieces(
-    page: Any, header: Header, piece_size: tuple[int, int], planar: bool, file_bytes: int
-) -> tuple[Piece, ...]:
+def _parts(
+    page: Any, header: Header, part_size: tuple[int, int], planar: bool, file_bytes: int
+) -> tuple[Part, ...]:
     """Return the strips or tiles of a page, having checked that the file holds them."""
-    (height, width), (high, wide) = header.size, piece_size
+    (height, width), (high, wide) = header.size, part_size
     down, across = -(-height // high), -(-width // wide)
     expected = (header.channels if planar else 1) * down * across
     found = (len(page.dataoffsets), len(page.databytecounts))
     if found != (expected, expected):
         raise ValueError(f"its header lists {found[0]} parts, expected {expected}")
-    pieces = []
+    parts = []
     for number in range(expected):
         offset, length = whole(page.dataoffsets[number]), whole(page.databytecounts[number])
         # A decoder fills what is missing with zeros, which would pass for pixels.
@@ -137,12 +150,12 @@ def _pieces(
         top, left = rest // across * high, rest % across * wide
         window = Window(top, left, min(high, height - top), min(wide, width - left))
         channels = slice(plane, plane + 1) if planar else slice(0, header.channels)
-        pieces.append(Piece(offset, length, window, channels))
-    return tuple(pieces)
+        parts.append(Part(offset, length, window, channels))
+    return tuple(parts)
 
 
 def _decoder(page: Any, palette: NDArray[np.uint8] | None) -> Callable[[bytes, int], NDArray[Any]]:
-    """Return the decoder of a page's pieces."""
+    """Return the decoder of a page's parts."""
     decode_tiff, is_lzw = page.decode, page.compression == _LZW
 
     def decode(data: bytes, number: int) -> NDArray[Any]:
@@ -154,8 +167,8 @@ def _decoder(page: Any, palette: NDArray[np.uint8] | None) -> Callable[[bytes, i
     return decode
 
 
-def _jpeg_decoder(page: Any, piece_size: tuple[int, int]) -> Callable[[bytes, int], NDArray[Any]]:
-    """Return the decoder of a page's JPEG pieces, each of which has a header of its own."""
+def _jpeg_decoder(page: Any, part_size: tuple[int, int]) -> Callable[[bytes, int], NDArray[Any]]:
+    """Return the decoder of a page's JPEG parts, each of which has a header of its own."""
     tables = page.jpegtables
     in_colour = page.samplesperpixel == 3 and page.planarconfig == 1
     # The JPEG need not say that it holds RGB where the TIFF does; one that says what it holds is believed.
@@ -165,8 +178,8 @@ def _jpeg_decoder(page: Any, piece_size: tuple[int, int]) -> Callable[[bytes, in
         import imagecodecs
 
         height, width, _ = check_jpeg(data)
-        if height > piece_size[0] or width > piece_size[1]:
-            raise ValueError(f"part {number} claims {height} x {width} pixels, expected {piece_size}")
+        if height > part_size[0] or width > part_size[1]:
+            raise ValueError(f"part {number} claims {height} x {width} pixels, expected {part_size}")
         pixels: NDArray[Any] = imagecodecs.jpeg8_decode(data, tables=tables, colorspace=stored)
         return pixels if pixels.ndim == 3 else pixels[..., None]
 

@@ -344,7 +344,7 @@ def test_a_channel_that_a_height_file_has_not_is_refused(folder):
     layers = {"height": (Layer((("lidar", 1),), kind="height", stored="float"),)}
     words = refused(variant(layers=layers)(root=folder), folder / "b" / "north_01.tif")
     assert "holds 1 channel of float32; expected 2 of float" in words
-    assert "correct the channel 1 in `layers`: they are counted from 0" in words
+    assert "(its channel 1, counted from 0, is read)" in words
 
 
 def test_class_indices_of_16_bits_are_to_be_saved_as_8(folder):

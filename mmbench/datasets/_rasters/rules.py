@@ -57,12 +57,10 @@ def type_problem(header: Header, layer: Layer, source: str) -> str | None:
     enough = enough and header.channels >= needed
     if enough and layer.accepts(header.dtype):
         return None
-    todo = _AS_DELIVERED
-    if header.channels < needed:
-        todo += f", or correct the channel {needed - 1} in `layers`: they are counted from 0"
+    why = f" (its channel {needed - 1}, counted from 0, is read)" if header.channels < needed else ""
     return (
-        f"holds {count(header.channels, 'channel')} of {header.dtype}; expected {needed} of {layer.stored}. "
-        f"{todo}"
+        f"holds {count(header.channels, 'channel')} of {header.dtype}; "
+        f"expected {needed} of {layer.stored}{why}. {_AS_DELIVERED}"
     )
 
 

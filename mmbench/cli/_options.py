@@ -1,21 +1,17 @@
-"""Options that several verbs share, and opening what they name."""
+"""Options that several verbs share, and what their values may be."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
-import shlex
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
 from mmbench.errors import InvalidRecipeError
-
-if TYPE_CHECKING:
-    from mmbench.cells import Run
-    from mmbench.datasets._dataset import Dataset
 
 
 def dataset_key(name_or_file: str | None) -> str | None:
@@ -73,160 +69,42 @@ PROGRESS_STYLES = ("auto", "rich", "plain", "off")
 
 
 class DatasetChoice(NamedTuple):
-    """What the command line says about the data."""
+    """What the command line says about the data; `takes_dataset` gives a verb the options behind it."""
 
     name: str
-    root: Path | None
-    split: str | None
-    split_file: Path | None
-    optical: str | None
-    height: str | None
-    options: list[str] | None
+    root: Root = None
+    split: SplitName = None
+    split_file: SplitFile = None
+    optical: Optical = None
+    height: Height = None
+    dataset_option: DatasetOptions = None
 
 
-def dataset_keywords(choice: DatasetChoice) -> dict[str, Any]:
-    """Return the keyword arguments of the dataset's constructor, without the root.
+def takes_dataset(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb, in place of its parameter `choice`, the options that say which data to read.
 
-    Raises:
-        UnknownNameError: If there is no such dataset.
-        InvalidRecipeError: If it has no such option, or two splits are given.
+    Args:
+        verb: With the parameters `choice` and `dataset` or `name`, the dataset's name.
     """
-    from mmbench.registry import find
-    from mmbench.settings_files import parse_yaml, quote
+    own = inspect.signature(verb, eval_str=True).parameters
+    hints = get_type_hints(DatasetChoice, include_extras=True)
+    fields = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
+        for name, default in DatasetChoice._field_defaults.items()
+    ]
+    given = [p for name, parameter in own.items() for p in (fields if name == "choice" else [parameter])]
+    name_of_name = "dataset" if "dataset" in own else "name"
 
-    if choice.split is not None and choice.split_file is not None:
-        raise InvalidRecipeError("--split and --split-file were both given; expected one of them")
-    keywords: dict[str, Any] = {}
-    for item in choice.options or []:
-        key, separator, value = item.partition("=")
-        if not separator:
-            raise InvalidRecipeError(f"--dataset-option {item!r}: expected key=value, as in seed=1")
-        try:
-            keywords[key] = parse_yaml(value)
-        except ValueError as error:
-            raise InvalidRecipeError(f"--dataset-option {quote(item)}: the value is {error}") from error
-    named = {
-        "split": choice.split if choice.split_file is None else choice.split_file,
-        "optical": choice.optical,
-        "height": choice.height,
-    }
-    keywords |= {key: value for key, value in named.items() if value is not None}
-    known = [p for p in inspect.signature(find("dataset", choice.name)).parameters if p != "root"]
-    for key in keywords:
-        if key not in known:
-            raise InvalidRecipeError(
-                f"dataset {choice.name!r} has no option {key!r}; it has: {', '.join(known)}"
-            )
-    return keywords
+    @functools.wraps(verb)
+    def with_choice(**values: Any) -> None:
+        about_data = {field.name: values.pop(field.name) for field in fields}
+        verb(**values, choice=DatasetChoice(values[name_of_name], **about_data))
 
-
-def construct_dataset(name: str, keywords: dict[str, Any], root: Path | None) -> Dataset:
-    """Return a dataset with the keywords of `dataset_keywords`, whether all its files are there or not.
-
-    Raises:
-        InvalidRecipeError: If it does not accept a value.
-    """
-    from mmbench.registry import find
-
-    dataset_class = find("dataset", name)
-    _check_types(name, dataset_class, keywords)
-    try:
-        return dataset_class(**keywords, root=root)
-    except (TypeError, ValueError) as error:
-        words = ", ".join(f"{key}={value!r}" for key, value in keywords.items())
-        raise InvalidRecipeError(f"dataset {name!r} with {words}: {error}") from error
-
-
-def _check_types(name: str, dataset_class: type[Dataset], keywords: dict[str, Any]) -> None:
-    """Refuse values of other types than the constructor's annotations: "no" is not False.
-
-    Raises:
-        InvalidRecipeError: Naming the option, what came and what was expected.
-    """
-    from typing import get_type_hints
-
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-    hints = get_type_hints(dataset_class.__init__)
-    for key, value in keywords.items():
-        if key not in hints:
-            continue
-        try:
-            TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(value)
-        except ValidationError as error:
-            words = error.errors()[0]["msg"].lower()
-            raise InvalidRecipeError(f"dataset {name!r}: {key} is {value!r}; {words}") from error
-
-
-def open_dataset(name: str, keywords: dict[str, Any], root: Path | None) -> Dataset:
-    """Return a dataset as `construct_dataset` does, with all its files.
-
-    Raises:
-        DataError: If files are missing.
-        InvalidRecipeError: If it does not accept a value.
-    """
-    dataset = construct_dataset(name, keywords, root)
-    dataset.require_files()
-    return dataset
-
-
-def with_cache(dataset: Dataset, name: str, cache: Path | None, no_cache: bool) -> Dataset:
-    """Return a dataset that reads prepared pixels where there are valid ones, unless that is not wanted.
-
-    Raises:
-        InvalidRecipeError: If a cache and none are asked for, or the one that is given is no folder.
-    """
-    if no_cache:
-        if cache is not None:
-            raise InvalidRecipeError("--cache and --no-cache were both given; expected one of them")
-        return dataset
-    if cache is not None and not cache.is_dir():
-        found = "is a file" if cache.exists() else "is not there"
-        raise InvalidRecipeError(
-            f"--cache {cache} {found}; expected a folder with what 'mmbench data prepare {name}' wrote: "
-            "prepare it first, or leave --cache out"
-        )
-    from mmbench.datasets._prepared.dataset import open_prepared
-
-    return open_prepared(dataset, name, cache)
-
-
-def open_run(
-    choice: DatasetChoice,
-    recipe_name: str,
-    overrides: list[str] | None,
-    methods: list[str],
-    *,
-    device: str,
-    results: Path,
-    workers: int = 0,
-    cache: Path | None = None,
-    no_cache: bool = False,
-) -> Run:
-    """Check every name and option, then open the data: nothing is trained before all is known to be right."""
-    from mmbench.registry import entry
-
-    for name in methods:
-        entry("method", name)
-    entry("dataset", choice.name)
-    check_device_name(device)
-    from mmbench.recipe import load_recipe
-
-    recipe = load_recipe(recipe_name, overrides or [])
-    dataset = open_dataset(choice.name, dataset_keywords(choice), choice.root)
-    from mmbench.cells import Run, check_options
-    from mmbench.devices import resolve_device
-
-    check_options(recipe, methods, dataset)
-    return Run(
-        dataset_name=choice.name,
-        dataset=with_cache(dataset, choice.name, cache, no_cache),
-        recipe=recipe,
-        device=resolve_device(device),
-        results=results,
-        workers=workers,
-        command=shlex.join(["mmbench", *sys.argv[1:]]),
+    # The option parser reads this in place of the verb's own.
+    with_choice.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in given]
     )
+    return with_choice
 
 
 def check_device_name(name: str) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mmbench.cli import _options as options
+from mmbench.cli._opening import dataset_keywords, open_dataset, with_cache
 
 
 def evaluate(
@@ -41,8 +42,8 @@ def evaluate(
     method, header = load_weights(weights)
     name = header.dataset if dataset is None else dataset
     keywords: dict[str, Any] = header.dataset_options if name == header.dataset else {}
-    given = options.DatasetChoice(name, root, split, split_file, None, None, None)
-    opened = options.open_dataset(name, _revived(keywords | options.dataset_keywords(given)), root)
+    given = options.DatasetChoice(name, root, split, split_file)
+    opened = open_dataset(name, _revived(keywords | dataset_keywords(given)), root)
     if list(opened.modalities.items()) != list(header.modalities.items()) or (
         opened.num_classes != header.num_classes
     ):
@@ -50,7 +51,7 @@ def evaluate(
             f"dataset {name!r} has modalities {opened.modalities} and {opened.num_classes} classes; "
             f"{weights} was trained on {header.modalities} and {header.num_classes} classes"
         )
-    opened = options.with_cache(opened, name, cache, no_cache)
+    opened = with_cache(opened, name, cache, no_cache)
     place = resolve_device(device)
     precision = resolve_precision(place, header.recipe.training.precision)
     evaluator = Evaluator(opened, header.normalizer, header.recipe.evaluation, place, precision)

@@ -8,27 +8,23 @@ from typing import Annotated
 import typer
 
 from mmbench.cli import _options as options
+from mmbench.cli._opening import open_run
 
 
+@options.takes_dataset
 def plan(
     methods: options.MethodNames,
     dataset: options.DatasetName,
+    choice: options.DatasetChoice,
     recipe: options.RecipeName = "default",
     overrides: options.Overrides = None,
     seeds: Annotated[str, typer.Option("--seeds", help="Whole numbers separated by commas.")] = "0",
-    root: options.Root = None,
-    split: options.SplitName = None,
-    split_file: options.SplitFile = None,
-    optical: options.Optical = None,
-    height: options.Height = None,
-    dataset_option: options.DatasetOptions = None,
     device: options.DeviceName = "auto",
     results: options.Results = Path("results"),
 ) -> None:
     """Say which cells of a run are done, and why the others are not. Runs nothing."""
     wanted_methods, wanted_seeds = options.parse_methods(methods), options.parse_seeds(seeds)
-    choice = options.DatasetChoice(dataset, root, split, split_file, optical, height, dataset_option)
-    opened = options.open_run(
+    opened = open_run(
         choice, recipe, overrides, wanted_methods, device=device, results=results, no_cache=True
     )  # no pixel is read
     from mmbench.cells import Cell, state

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmbench.cli import _options as options
+from mmbench.cli._opening import open_run
 
 if TYPE_CHECKING:
     from mmbench.cells import Cell, Run
@@ -17,18 +18,14 @@ if TYPE_CHECKING:
 _FAILED_CELLS, _BROKEN_PROTOCOL = 5, 6
 
 
+@options.takes_dataset
 def run(
     methods: options.MethodNames,
     dataset: options.DatasetName,
+    choice: options.DatasetChoice,
     recipe: options.RecipeName = "default",
     overrides: options.Overrides = None,
     seeds: Annotated[str, typer.Option("--seeds", help="Whole numbers separated by commas.")] = "0",
-    root: options.Root = None,
-    split: options.SplitName = None,
-    split_file: options.SplitFile = None,
-    optical: options.Optical = None,
-    height: options.Height = None,
-    dataset_option: options.DatasetOptions = None,
     cache: options.Cache = None,
     no_cache: options.NoCache = False,
     device: options.DeviceName = "auto",
@@ -40,8 +37,7 @@ def run(
     """Train each method, hide each modality at test time, keep records, print the table."""
     options.check_choice("--progress", progress, options.PROGRESS_STYLES)
     wanted_methods, wanted_seeds = options.parse_methods(methods), options.parse_seeds(seeds)
-    choice = options.DatasetChoice(dataset, root, split, split_file, optical, height, dataset_option)
-    opened = options.open_run(
+    opened = open_run(
         choice,
         recipe,
         overrides,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmbench.cli import _options as options
+from mmbench.cli._opening import dataset_keywords, open_run
 from mmbench.errors import InvalidRecipeError
 
 if TYPE_CHECKING:
@@ -16,19 +17,15 @@ if TYPE_CHECKING:
     from mmbench.weights import Header
 
 
+@options.takes_dataset
 def train(
     method: options.MethodArgument,
     dataset: options.DatasetName,
+    choice: options.DatasetChoice,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, .safetensors.")],
     recipe: options.RecipeName = "default",
     overrides: options.Overrides = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    root: options.Root = None,
-    split: options.SplitName = None,
-    split_file: options.SplitFile = None,
-    optical: options.Optical = None,
-    height: options.Height = None,
-    dataset_option: options.DatasetOptions = None,
     cache: options.Cache = None,
     no_cache: options.NoCache = False,
     device: options.DeviceName = "auto",
@@ -37,8 +34,7 @@ def train(
 ) -> None:
     """Train one method and save its weights; 'mmbench evaluate' scores them."""
     options.check_choice("--progress", progress, options.PROGRESS_STYLES)
-    choice = options.DatasetChoice(dataset, root, split, split_file, optical, height, dataset_option)
-    opened = options.open_run(
+    opened = open_run(
         choice,
         recipe,
         overrides,
@@ -80,7 +76,7 @@ def _header(opened: Run, cell: Cell, choice: options.DatasetChoice) -> Header:
     """Return what must stand beside the weights."""
     from mmbench.weights import Header
 
-    keywords = options.dataset_keywords(choice)
+    keywords = dataset_keywords(choice)
     split = keywords.get("split")
     return Header(
         method=cell.method,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmbench.cli import _options as options
+from mmbench.cli._opening import construct_dataset, dataset_keywords
 from mmbench.cli.data._json import STANDARD_OUTPUT, JsonTarget, write_json
 
 if TYPE_CHECKING:
@@ -22,14 +23,10 @@ _HASH_DIGITS = 12
 _NONE = "-"
 
 
+@options.takes_dataset
 def check(
     name: options.DatasetArgument,
-    root: options.Root = None,
-    split: options.SplitName = None,
-    split_file: options.SplitFile = None,
-    optical: options.Optical = None,
-    height: options.Height = None,
-    dataset_option: options.DatasetOptions = None,
+    choice: options.DatasetChoice,
     quick: Annotated[bool, typer.Option("--quick", help="Read headers only: no pixels, no hashes.")] = False,
     json: JsonTarget = None,
     progress: options.ProgressStyle = "auto",
@@ -39,8 +36,7 @@ def check(
     Exit code 4 when the split cannot run.
     """
     options.check_choice("--progress", progress, options.PROGRESS_STYLES)
-    choice = options.DatasetChoice(name, root, split, split_file, optical, height, dataset_option)
-    dataset = options.construct_dataset(name, options.dataset_keywords(choice), root)
+    dataset = construct_dataset(name, dataset_keywords(choice), choice.root)
     from mmbench.datasets._checking import check as examine_all
     from mmbench.errors import DataError
     from mmbench.reporting.progress import display

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from mmbench.cli import _options as options
+from mmbench.cli._opening import construct_dataset, dataset_keywords, open_dataset
 
 
+@options.takes_dataset
 def prepare(
     dataset: Annotated[
         str,
@@ -18,12 +20,7 @@ def prepare(
             help="A dataset of 'mmbench list', or the .py file of your own; to --delete, a lost one too.",
         ),
     ],
-    root: options.Root = None,
-    split: options.SplitName = None,
-    split_file: options.SplitFile = None,
-    optical: options.Optical = None,
-    height: options.Height = None,
-    dataset_option: options.DatasetOptions = None,
+    choice: options.DatasetChoice,
     cache: options.Cache = None,
     delete: Annotated[
         bool,
@@ -40,11 +37,11 @@ def prepare(
     """
     is_gone = delete and dataset.endswith(".py") and not Path(dataset).exists()
     name = Path(dataset).stem if is_gone else options.dataset_key(dataset) or dataset
-    choice = options.DatasetChoice(name, root, split, split_file, optical, height, dataset_option)
+    choice = choice._replace(name=name)
     if delete:
         _delete(choice, cache)
         return
-    opened = options.open_dataset(name, options.dataset_keywords(choice), root)
+    opened = open_dataset(name, dataset_keywords(choice), choice.root)
     from mmbench.datasets._prepared import dataset as prepared
     from mmbench.datasets._prepared.cache import size_words
 
@@ -66,7 +63,7 @@ def _delete(choice: options.DatasetChoice, cache: Path | None) -> None:
         if not gone:  # what is left of a dataset that is gone can be deleted, a misspelt name is refused
             entry("dataset", choice.name)
     else:
-        dataset = options.construct_dataset(choice.name, options.dataset_keywords(choice), choice.root)
+        dataset = construct_dataset(choice.name, dataset_keywords(choice), choice.root)
         if choice.root is None:
             gone = delete(choice.name, cache, dataset)
         else:

@@ -7,27 +7,23 @@ from typing import TYPE_CHECKING
 import typer
 
 from mmbench.cli import _options as options
+from mmbench.cli._opening import dataset_keywords, open_dataset
 from mmbench.cli.data._json import STANDARD_OUTPUT, JsonTarget, write_json
 
 if TYPE_CHECKING:
     from mmbench.data_statistics import DataStatistics
 
 
+@options.takes_dataset
 def stats(
     name: options.DatasetArgument,
-    root: options.Root = None,
-    split: options.SplitName = None,
-    split_file: options.SplitFile = None,
-    optical: options.Optical = None,
-    height: options.Height = None,
-    dataset_option: options.DatasetOptions = None,
+    choice: options.DatasetChoice,
     json: JsonTarget = None,
     progress: options.ProgressStyle = "auto",
 ) -> None:
     """Count classes and ranges over every tile of a split, and compute the training statistics."""
     options.check_choice("--progress", progress, options.PROGRESS_STYLES)
-    choice = options.DatasetChoice(name, root, split, split_file, optical, height, dataset_option)
-    dataset = options.open_dataset(name, options.dataset_keywords(choice), root)
+    dataset = open_dataset(name, dataset_keywords(choice), choice.root)
     from mmbench.data_statistics import data_statistics
     from mmbench.reporting.progress import display
 

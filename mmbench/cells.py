@@ -16,7 +16,7 @@ import torch
 
 from mmbench.datasets._dataset import TEST_LABELS, Dataset, Role
 from mmbench.devices import resolve_precision
-from mmbench.errors import DataError, InvalidRecipeError
+from mmbench.errors import DataError, InvalidRecipeError, UnknownNameError
 from mmbench.evaluation import Evaluator
 from mmbench.recipe import Recipe
 from mmbench.records import (
@@ -28,7 +28,7 @@ from mmbench.records import (
     read_records,
     record_path,
 )
-from mmbench.registry import entry, find
+from mmbench.registry import VARIANT_MARK, entry, find
 from mmbench.transforms import Normalizer, fit_normalizer
 from mmbench_baselines.method import Method
 
@@ -93,10 +93,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Cell:
-    """A method with one seed."""
+    """A method, or a variant of it written `name:variant`, with one seed."""
 
     method: str
     seed: int
+
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return self.method.partition(VARIANT_MARK)[0]
+
+    @property
+    def variant(self) -> str:
+        """The name of its variant, or "" for the method as the recipe has it."""
+        return self.method.partition(VARIANT_MARK)[2]
 
     def __str__(self) -> str:
         return f"{self.method} seed {self.seed}"
@@ -113,6 +123,31 @@ class State:
 
     kind: Literal["done", "failed", "stale", "missing"]
     reason: str = ""
+
+
+def with_variants(recipe: Recipe, methods: list[str]) -> Recipe:
+    """Return a recipe that holds the options of the variants among some methods, under their own names.
+
+    They are the method's options in the recipe, over them the variant's, over them what the recipe sets for
+    the variant itself.
+
+    Args:
+        recipe: As loaded.
+        methods: Names, some with a variant, as "mmformer:small".
+
+    Raises:
+        UnknownNameError: If there is no such method or variant.
+    """
+    options = dict(recipe.methods)
+    for full in dict.fromkeys([*methods, *recipe.methods]):
+        name, mark, variant = full.partition(VARIANT_MARK)
+        if not mark:
+            continue
+        variants = find("method", name).variants
+        if variant not in variants:
+            raise UnknownNameError(f"variant of {name}", variant, variants, hint=f"mmbench info {name}")
+        options[full] = {**recipe.methods.get(name, {}), **variants[variant], **recipe.methods.get(full, {})}
+    return recipe.model_copy(update={"methods": options})
 
 
 def check_options(recipe: Recipe, methods: list[str], dataset: Dataset) -> None:
@@ -175,7 +210,7 @@ def identity(run: Run, cell: Cell) -> dict[str, Any]:
     split = json.dumps(asdict(run.dataset.split), sort_keys=True)
     content = {
         "protocol": PROTOCOL_VERSION,
-        "method": {"name": cell.method, "options": options},
+        "method": {"name": method.name, "options": options},
         "code": code_hash(method, dataset),
         "dataset": {
             "name": run.dataset_name,
@@ -214,7 +249,7 @@ def state(run: Run, cell: Cell, stored: list[Record] | None = None) -> State:
     for record in stored if stored is not None else read_records(run.results):
         old = record.identity
         if (
-            old["method"]["name"] == cell.method
+            (old["method"]["name"], record.method.get("variant", "")) == (cell.name, cell.variant)
             and old["seed"] == cell.seed
             and old["dataset"]["name"] == run.dataset_name
             and record.recipe_name == run.recipe.name

@@ -149,6 +149,7 @@ def _blank_record(run: Run, cell: Cell, wanted: dict[str, Any]) -> Record:
         method={
             "title": method_class.title,
             "origin": entry("method", cell.method).origin,
+            "variant": cell.variant,
             "set_options": dict(run.recipe.methods.get(cell.method, {})),
             "note": method_class.budget_note,
         },

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mmbench_baselines.method import Method
 
 Kind = Literal["method", "dataset"]
+VARIANT_MARK = ":"
+"""Between a method's name and that of a variant of it, as in mmformer:small."""
 _PACKAGES: dict[str, str] = {"method": "mmbench_baselines", "dataset": "mmbench.datasets"}
 
 
@@ -133,17 +135,24 @@ def add_file(kind: Kind, path: Path) -> str:
 
 
 def key(kind: Kind, name_or_file: str) -> str:
-    """Return the key of a method or dataset given by name or by the path of its one file; see `add_file`."""
+    """Return the key of a method or dataset given by name or by the path of its one file; see `add_file`.
+
+    A variant may follow either.
+    """
+    file, mark, variant = name_or_file.rpartition(f".py{VARIANT_MARK}")
+    if mark:
+        return f"{add_file(kind, Path(f'{file}.py'))}{VARIANT_MARK}{variant}"
     return add_file(kind, Path(name_or_file)) if name_or_file.endswith(".py") else name_or_file
 
 
 def entry(kind: Kind, name: str) -> Entry:
-    """Return one entry.
+    """Return one entry; of `name:variant`, that of the name.
 
     Raises:
         UnknownNameError: If there is none of that name.
     """
     found = entries(kind)
+    name = name.partition(VARIANT_MARK)[0]
     if name not in found:
         raise UnknownNameError(kind, name, found)
     return found[name]

@@ -67,6 +67,8 @@ class Method(nn.Module, abc.ABC):
     """Of the source; "" is not stated. So too for the next two."""
     parity: ClassVar[str] = ""
     """What was found equal to the source, and how exactly."""
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Named sets of options beside the default one: `name:variant` runs the method with them."""
     budget_note: ClassVar[str] = ""
     """What a table must say where its parameters or its training cannot be compared as they stand."""
     deviations: ClassVar[tuple[str, ...]] = ()

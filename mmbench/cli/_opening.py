@@ -146,9 +146,10 @@ def open_run(
 
     recipe = load_recipe(recipe_name, overrides or [])
     dataset = open_dataset(choice.name, dataset_keywords(choice), choice.root)
-    from mmbench.cells import Run, check_options
+    from mmbench.cells import Run, check_options, with_variants
     from mmbench.devices import resolve_device
 
+    recipe = with_variants(recipe, methods)
     check_options(recipe, methods, dataset)
     return Run(
         dataset_name=choice.name,

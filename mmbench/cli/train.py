@@ -79,7 +79,7 @@ def _header(opened: Run, cell: Cell, choice: options.DatasetChoice) -> Header:
     keywords = dataset_keywords(choice)
     split = keywords.get("split")
     return Header(
-        method=cell.method,
+        method=cell.name,
         options=dict(opened.recipe.methods.get(cell.method, {})),
         seed=cell.seed,
         recipe=opened.recipe,

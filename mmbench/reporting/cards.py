@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mmbench.cells import option_defaults
-from mmbench.registry import entry, find
+from mmbench.registry import VARIANT_MARK, entry, find
 from mmbench.scenarios.scenario import whole_modality_scenarios
 from mmbench_baselines.method import Method
 from mmbench_baselines.optim import OptimizerParams, ScheduleParams, TrainingParams
@@ -54,6 +54,7 @@ class Card:
         refusal: Why not.
         training: Optimiser, schedule and accumulation under recipe paper.
         options: Option -> default.
+        variants: Name -> options that differ.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Card:
     refusal: str
     training: str
     options: Mapping[str, Any]
+    variants: Mapping[str, Mapping[str, Any]]
 
     @property
     def facts(self) -> dict[str, str]:
@@ -87,6 +89,11 @@ class Card:
             facts["patterns under paper"] = self.built.patterns
             sees = "yes, as a target" if self.built.sees_hidden else "no"
             facts["training sees hidden content"] = sees
+        if self.variants:
+            facts["variants"] = "; ".join(
+                f"{self.name}{VARIANT_MARK}{variant} ({', '.join(f'{k}={v!r}' for k, v in options.items())})"
+                for variant, options in self.variants.items()
+            )
         return facts | ({"beware": self.budget_note} if self.budget_note else {})
 
     @property
@@ -124,6 +131,7 @@ def method_card(name: str) -> Card:
         refusal=refusal,
         training=_describe_training(method_class.paper_training),
         options=option_defaults(method_class),
+        variants=method_class.variants,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mmbench.records import Record
+from mmbench.registry import VARIANT_MARK
 from mmbench.statistics import Summary, summarise
 
 Metric = Literal["miou", "mf1", "oa", "kappa"]
@@ -153,7 +154,8 @@ def _label(record: Record) -> str:
     """Return the method's name with the options that the recipe set."""
     options: dict[str, Any] = record.method.get("set_options", {})
     words = ", ".join(f"{key}={value}" for key, value in sorted(options.items()))
-    name = str(record.identity["method"]["name"])
+    variant = record.method.get("variant", "")
+    name = str(record.identity["method"]["name"]) + (f"{VARIANT_MARK}{variant}" if variant else "")
     return f"{name} ({words})" if words else name
 
 

@@ -6,6 +6,7 @@ Axes: B batch, M modality, C channel, H W pixels, K class, n samples of one moda
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,10 @@ class MMFormer(Method):
         "the harness owns the data range ([-1, 1]), augmentation, seeds, the patterns' draw, validation and "
         "the choice of the checkpoint, which the released code makes on its test fold",
     )
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {"token_width": 256, "hidden_width": 512},  # GEMMNet's widths
+        "skip": {"tokens": "skip"},
+    }
     paper_training = TrainingParams(
         OptimizerParams("adam", lr=2e-4, weight_decay=1e-4, betas=(0.9, 0.999), amsgrad=True),
         ScheduleParams("poly", power=0.9),

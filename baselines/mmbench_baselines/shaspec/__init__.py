@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,7 @@ class ShaSpec(Method):
         "S5: it takes the mean of the present ones, not the first; the same where there are two modalities.",
         "S7: each sample of a batch has its own modalities.",
     )
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": {"width": 32}}  # GEMMNet's size
     paper_training = TrainingParams(
         OptimizerParams("sgd", lr=1e-2, momentum=0.99, nesterov=True), ScheduleParams("poly", power=0.9)
     )

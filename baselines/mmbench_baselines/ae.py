@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from mmbench_baselines.blocks.gan import RECONSTRUCTION_WEIGHT
 from mmbench_baselines.blocks.imputation import ImputingMethod
+from mmbench_kernels.ops.norm_act_pad import Groups
 
 
 class AE(ImputingMethod):
@@ -49,6 +50,7 @@ class AE(ImputingMethod):
         ignore_index: int = 255,
         base_width: int = 8,
         generator_width: int = 32,
+        norm: Groups = "channel",
     ) -> None:
         """Build the networks.
 
@@ -58,6 +60,8 @@ class AE(ImputingMethod):
             ignore_index: Target value of pixels that drop out of the segmentation term.
             base_width: Channels of the encoders' first stage.
             generator_width: Channels after a generator's first layer.
+            norm: Statistics of the segmenter's normalisation, "channel" or "sample"; per channel, a
+                constant added to a modality changes nothing.
 
         Raises:
             ValueError: If there are not two modalities.
@@ -69,6 +73,7 @@ class AE(ImputingMethod):
             base_width=base_width,
             generator_width=generator_width,
             skips=False,
+            norm=norm,
         )
 
     def generation_terms(self, name: str, given: Tensor, real: Tensor, fake: Tensor) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from mmbench_baselines.blocks.gan import (
 )
 from mmbench_baselines.blocks.imputation import ImputingMethod
 from mmbench_baselines.optim import OptimizerParams, build_optimizer
+from mmbench_kernels.ops.norm_act_pad import Groups
 
 
 class CGAN(ImputingMethod):
@@ -62,6 +63,7 @@ class CGAN(ImputingMethod):
         base_width: int = 8,
         generator_width: int = 32,
         discriminator_width: int = 64,
+        norm: Groups = "channel",
     ) -> None:
         """Build the networks.
 
@@ -72,6 +74,8 @@ class CGAN(ImputingMethod):
             base_width: Channels of the encoders' first stage.
             generator_width: Channels after a generator's first layer.
             discriminator_width: Channels after a discriminator's first layer.
+            norm: Statistics of the segmenter's normalisation, "channel" or "sample"; per channel, a
+                constant added to a modality changes nothing.
 
         Raises:
             ValueError: If there are not two modalities.
@@ -83,6 +87,7 @@ class CGAN(ImputingMethod):
             base_width=base_width,
             generator_width=generator_width,
             skips=True,
+            norm=norm,
         )
         pair_channels = sum(self.modalities.values())
         self.discriminators = nn.ModuleDict(

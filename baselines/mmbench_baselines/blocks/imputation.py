@@ -17,6 +17,7 @@ from mmbench_baselines.blocks.gan import ImageGenerator, init_convolutions
 from mmbench_baselines.method import Batch, Method, Output
 from mmbench_baselines.optim import OptimizerParams, ScheduleParams, TrainingParams
 from mmbench_kernels import multiscale_seg_loss
+from mmbench_kernels.ops.norm_act_pad import Groups
 
 
 def pair_sources(method: str, modalities: Mapping[str, int]) -> dict[str, str]:
@@ -102,6 +103,7 @@ class ImputingMethod(Method):
         base_width: int,
         generator_width: int,
         skips: bool,
+        norm: Groups,
     ) -> None:
         """Build encoders, decoder and generators.
 
@@ -112,6 +114,7 @@ class ImputingMethod(Method):
             base_width: Channels of the encoders' first stage.
             generator_width: Channels after a generator's first layer.
             skips: Whether a generator's layers up also see its maps on the way down.
+            norm: Of the segmenter, see `PreActivationConv`.
 
         Raises:
             ValueError: If there are not two modalities.
@@ -119,9 +122,9 @@ class ImputingMethod(Method):
         super().__init__(modalities, num_classes, ignore_index=ignore_index)
         self.sources = pair_sources(type(self).__name__, self.modalities)
         self.encoders = nn.ModuleDict(
-            {name: ConvEncoder(channels, base_width) for name, channels in self.modalities.items()}
+            {name: ConvEncoder(channels, base_width, norm=norm) for name, channels in self.modalities.items()}
         )
-        self.decoder = FusionDecoder(len(self.modalities), base_width, num_classes)
+        self.decoder = FusionDecoder(len(self.modalities), base_width, num_classes, norm=norm)
         # The loss is on the full resolution alone, so the heads of the coarser scales never learn.
         self.decoder.side_heads.requires_grad_(False)
         self.generators = nn.ModuleDict(

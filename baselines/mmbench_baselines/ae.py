@@ -50,7 +50,7 @@ class AE(ImputingMethod):
         ignore_index: int = 255,
         base_width: int = 8,
         generator_width: int = 32,
-        norm: Groups = "channel",
+        norm: Groups = "sample",
     ) -> None:
         """Build the networks.
 

@@ -63,7 +63,7 @@ class CGAN(ImputingMethod):
         base_width: int = 8,
         generator_width: int = 32,
         discriminator_width: int = 64,
-        norm: Groups = "channel",
+        norm: Groups = "sample",
     ) -> None:
         """Build the networks.
 

@@ -294,7 +294,7 @@ def test_a_target_without_valid_pixels_gives_zero_and_finite_gradients(preset: s
 @pytest.mark.parametrize(
     "choice",
     [
-        {"norm": "sample"},
+        {"norm": "channel"},
         {"tokens": "released"},
         {"adversarial": "joint"},
         {"generator_training": "hidden"},

@@ -53,7 +53,8 @@ class GEMMNet(Method):
     deviations = (
         "the released code imports its losses from a file that is not public; mmFormer's, one axis less, "
         "stand in for it, also where parity was tested",
-        "norm='channel': statistics per channel; the released layers take them over the whole sample",
+        "norm='sample': statistics over the whole sample, as the released layers really take them; per "
+        "channel, as they were meant, a constant added to a modality, such as a height, changes nothing",
         "tokens='stacked': a fused cell holds one place of both modalities; released, places are mixed",
         "condition='source': the discriminator compares with the source; released, with the target itself",
         "adversarial='separate': discriminators are frozen in the generators' term and both have an Adam "

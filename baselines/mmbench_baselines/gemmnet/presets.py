@@ -21,7 +21,9 @@ class Variant(SegmentationChoices):
     """One value for each choice, those of the losses among them; the defaults are the shipped method.
 
     Attributes:
-        norm: Statistics of the segmenter's normalisation: per channel of a sample, or over the whole sample.
+        norm: Statistics of the segmenter's normalisation: over the whole sample, as released, or per channel.
+            The latter, which the class names of the released code suggest, makes the logits blind to a
+            constant added to a modality: a roof that fills the window is a lawn.
         tokens: How the tokens of all modalities become a map again; see `HybridFusion`.
         condition: What the discriminator compares a candidate with: the source of the generation, or the
             real target image itself.
@@ -35,7 +37,7 @@ class Variant(SegmentationChoices):
         dropout_sites: Where dropout acts in the attention branch; see `TransformerParams`.
     """
 
-    norm: Groups = "channel"
+    norm: Groups = "sample"
     tokens: TokenLayout = "stacked"
     condition: Condition = "source"
     adversarial: Adversarial = "separate"

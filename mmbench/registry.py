@@ -146,13 +146,14 @@ def key(kind: Kind, name_or_file: str) -> str:
 
 
 def entry(kind: Kind, name: str) -> Entry:
-    """Return one entry; of `name:variant`, that of the name.
+    """Return one entry; of a method's variant, `name:variant`, that of the method.
 
     Raises:
         UnknownNameError: If there is none of that name.
     """
     found = entries(kind)
-    name = name.partition(VARIANT_MARK)[0]
+    if kind == "method":
+        name = name.partition(VARIANT_MARK)[0]
     if name not in found:
         raise UnknownNameError(kind, name, found)
     return found[name]

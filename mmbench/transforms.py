@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.datasets._dataset import Dataset, Window
+from mmbench.datasets._dataset import Dataset, row_bands
 
 _PERCENTILES = (0.5, 99.5)
 _PIXELS_PER_TILE = 2**18
@@ -118,8 +118,8 @@ def fit_normalizer(dataset: Dataset) -> Normalizer:
         height, width = dataset.size(tile_id)
         step = max(1, round((height * width / _PIXELS_PER_TILE) ** 0.5))
         strip = step * max(1, _STRIP_ROWS // step)  # so that every strip begins on the grid
-        for top in range(0, height, strip):
-            sample = dataset.read(tile_id, Window(top, 0, min(strip, height - top), width))
+        for band in row_bands((height, width), strip):
+            sample = dataset.read(tile_id, band)
             for name, image in sample.images.items():
                 values = image[:, ::step, ::step].reshape(image.shape[0], -1)
                 columns[name].append(values.astype(np.float32))

@@ -43,11 +43,6 @@ class TileReport:
         """Whether nothing is wrong with the tile or a file of it."""
         return not self.problems and not any(report.problems for report in self.files)
 
-    @property
-    def nothing_found(self) -> bool:
-        """Whether it needs files and none is there."""
-        return bool(self.files) and all(report.file.path is None for report in self.files)
-
     def problem_lines(self) -> Iterator[str]:
         """Yield every problem with the file or the tile it is of."""
         for report in self.files:

@@ -6,7 +6,7 @@ Axes: C channel, H W pixels.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,18 @@ def require_inside(window: Window, size: tuple[int, int], what: str) -> None:
     bottom, right = window.top + window.height, window.left + window.width
     if not (0 <= window.top < bottom <= size[0] and 0 <= window.left < right <= size[1]):
         raise ValueError(f"{what}: {window} is not inside its {size[0]} x {size[1]} pixels")
+
+
+def row_bands(size: tuple[int, int], rows: int) -> Iterator[Window]:
+    """Yield windows over the whole width from top to bottom, so that a tile is never in memory as a whole.
+
+    Args:
+        size: (H, W) of the tile, pixels.
+        rows: Of a band; the last one may be lower.
+    """
+    height, width = size
+    for top in range(0, height, rows):
+        yield Window(top, 0, min(rows, height - top), width)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mmbench.datasets._dataset import Dataset, Window
+from mmbench.datasets._dataset import Dataset, Window, row_bands
 
 BAND_PIXELS = 2**20
 """Read at once, or one row: what a reader and this module hold meanwhile is some 100 bytes a pixel."""
@@ -58,10 +58,9 @@ class Tally:
         Raises:
             DataError: If a file is missing or wrong; what was read before it stays counted.
         """
-        height, width = self._dataset.size(tile_id)
-        rows = max(1, BAND_PIXELS // width)
-        for top in range(0, height, rows):
-            self._add_band(tile_id, Window(top, 0, min(rows, height - top), width))
+        size = self._dataset.size(tile_id)
+        for band in row_bands(size, max(1, BAND_PIXELS // size[1])):
+            self._add_band(tile_id, band)
 
     def _add_band(self, tile_id: str, band: Window) -> None:
         dataset = self._dataset

@@ -83,3 +83,7 @@ def test_a_variant_of_a_file_of_ones_own_is_understood(tmp_path, monkeypatch):
     assert key("method", f"{tmp_path}/mine.py:small") == "mine:small"
     assert key("method", "mmformer:small") == "mmformer:small"
     assert added == [tmp_path / "mine.py"]
+
+
+def test_a_dataset_has_no_variants():
+    assert main(["data", "check", "synthetic:small"]) == 3

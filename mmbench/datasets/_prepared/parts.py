@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import quote
 
-from mmbench.datasets._dataset import Dataset, Labels, Window
+from mmbench.datasets._dataset import Dataset, Labels, row_bands
 from mmbench.datasets._files import Purpose
 from mmbench.datasets._prepared.cache import flush, move_into_place, temporary_folder
 from mmbench.datasets._prepared.manifest import (
@@ -158,8 +158,7 @@ class TileParts:
                     writer = ArrayWriter(array_path(temporary / part, name), height)
                     stack.callback(writer.close)
                     writers[part, name] = writer
-            for top in range(0, height, _BAND_ROWS):
-                band = Window(top, 0, min(_BAND_ROWS, height - top), width)
+            for band in row_bands((height, width), _BAND_ROWS):
                 sample = dataset.read(self.tile_id, band, labels=self.labels)
                 for (part, name), writer in writers.items():
                     writer.append(sample.images[name] if part == "images" else sample.target)

@@ -80,6 +80,7 @@ class FolderIndex:
                 spelling is a tile of its own.
         """
         self.padded_ids = padded_ids
+        self._found: dict[tuple[Source, str], Path | None] = {}
         self.unreadable: dict[Path, str] = {}
         """Folders that could not be listed, and what the system said."""
         self._files: dict[str, list[tuple[str, int, Path, bool]]] = {}
@@ -107,6 +108,12 @@ class FolderIndex:
         The exact name comes before the same name in other case, and then the preferred folder decides. Where
         ids may be padded the folder decides first: its copies may differ, and no two tiles share a name.
         """
+        key = (source, tile_id)
+        if key not in self._found:  # every window of a tile asks for its files several times
+            self._found[key] = self._search(source, tile_id)
+        return self._found[key]
+
+    def _search(self, source: Source, tile_id: str) -> Path | None:
         names = [source.path(tile_id).name]
         if self.padded_ids:
             names += [source.name.format(tile=s, padded=s) for s in _spellings(tile_id)]

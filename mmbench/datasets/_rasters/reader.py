@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.datasets._dataset import Window
+from mmbench.datasets._dataset import Window, row_bands
 from mmbench.datasets._rasters.formats import (
     JPEG_SUFFIXES,
     TIFF_SUFFIXES,
@@ -135,9 +135,8 @@ class RasterReader:
         Raises:
             DataError: If the file is missing, truncated or not a picture.
         """
-        height, width = self.size(path)
-        for top in range(0, height, _BAND_ROWS):
-            yield self.read(path, Window(top, 0, min(_BAND_ROWS, height - top), width))
+        for band in row_bands(self.size(path), _BAND_ROWS):
+            yield self.read(path, band)
 
     def _raster(self, path: Path) -> Raster:
         raster = self._rasters.get(path)

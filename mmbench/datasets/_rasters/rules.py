@@ -14,7 +14,7 @@ from mmbench.datasets._rasters.layers import Layer
 
 _LOWEST_M, _HIGHEST_M = -500, 9000
 _GREY_CHANNELS = 3
-GREY_TOLERANCE = 2
+_GREY_TOLERANCE = 2
 """By how much the channels of a grey picture saved in colour may differ: colour conversion rounds."""
 _AS_DELIVERED = "Use the file as it was delivered"
 
@@ -124,7 +124,7 @@ def values_of(bands: Iterable[NDArray[Any]], nodata: float | None = None) -> Val
         highs.append(float(band.max()))
         if band.shape[2] > 1:
             spread = band.max(axis=2).astype(np.float32) - band.min(axis=2)
-            grey = grey and bool(spread.max() <= GREY_TOLERANCE)
+            grey = grey and bool(spread.max() <= _GREY_TOLERANCE)
         if nodata is not None and (value := _as_stored(nodata, band.dtype)) is not None:
             gaps += int((band == value).any(axis=2).sum())
     return Values(float(np.min(lows)), float(np.max(highs)), grey, gaps, nodata)

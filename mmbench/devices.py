@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 import torch
 
+from mmbench.allocator import allocator_setting
 from mmbench.errors import EnvironmentMissingError
 
 
@@ -66,6 +67,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "platform": platform.system(),
         "device": describe_device(device),
         "threads": torch.get_num_threads(),
+        "allocator": allocator_setting(),
         "cores": psutil.cpu_count(logical=True),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
     }

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from mmbench._version import __version__
+from mmbench.allocator import keep_freed_memory
 from mmbench.cli import data, evaluate, info, listing, plan, report, run, train
 from mmbench.errors import MMBenchError
 
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
+    keep_freed_memory()  # once, for every method of every verb alike
     logging.getLogger("tifffile").disabled = True  # what is wrong with a file is said in our own one line
     try:
         result = app(arguments, prog_name="mmbench", standalone_mode=False)

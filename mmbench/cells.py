@@ -143,10 +143,12 @@ def with_variants(recipe: Recipe, methods: list[str]) -> Recipe:
         name, mark, variant = full.partition(VARIANT_MARK)
         if not mark:
             continue
-        variants = find("method", name).variants
-        if variant not in variants:
-            raise UnknownNameError(f"variant of {name}", variant, variants, hint=f"mmbench info {name}")
-        options[full] = {**recipe.methods.get(name, {}), **variants[variant], **recipe.methods.get(full, {})}
+        method_class = find("method", name)
+        of_variant = method_class.variant_options(variant)
+        if of_variant is None:
+            known, hint = method_class.variants, f"mmbench info {name}"
+            raise UnknownNameError(f"variant of {name}", variant, known, hint=hint)
+        options[full] = {**recipe.methods.get(name, {}), **of_variant, **recipe.methods.get(full, {})}
     return recipe.model_copy(update={"methods": options})
 
 
@@ -189,8 +191,11 @@ def _try_options(recipe: Recipe, name: str, dataset: Dataset) -> None:
     try:
         with torch.device("meta"):
             find("method", name)(dataset.modalities, dataset.num_classes, **recipe.methods[name])
-    except (TypeError, ValueError) as error:
-        raise InvalidRecipeError(f"recipe {recipe.name}: methods.{name}: {error}") from error
+    except Exception as error:  # a method may raise anything for a value it cannot take
+        words = " ".join(str(error).split())
+        if not isinstance(error, ValueError):
+            words = f"{type(error).__name__}: {words}"
+        raise InvalidRecipeError(f"recipe {recipe.name}: methods.{name}: {words}") from error
 
 
 def option_defaults(method_class: type[Method]) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class UnknownNameError(MMBenchError):
         """
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=1)
-        guess = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."
+        others = f" Known: {', '.join(known)}." if known else " There is none."
+        guess = f" Did you mean {near[0]!r}?" if near else others
         super().__init__(f"unknown {kind} {name!r}.{guess} ({hint})")
 
 

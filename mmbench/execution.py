@@ -151,7 +151,7 @@ def _blank_record(run: Run, cell: Cell, wanted: dict[str, Any]) -> Record:
             "origin": entry("method", cell.method).origin,
             "variant": cell.variant,
             "set_options": dict(run.recipe.methods.get(cell.method, {})),
-            "note": method_class.budget_note,
+            "note": method_class.beware,
         },
         classes=list(run.dataset.classes),
         scored_classes=list(run.dataset.scored_classes),

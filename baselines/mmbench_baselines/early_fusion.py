@@ -18,9 +18,11 @@ class EarlyFusion(Control):
     """A segmenter of the concatenated channels that has no idea of a missing modality."""
 
     title = "Early fusion"
+    beware = "nothing is hidden in training"
+    keeps_patterns = True
     deviations = (
-        "It is to be trained without hiding, as under recipe paper; under the protocol's hiding its missing "
-        "channels are the training mean in training too, which makes it modality dropout at the input.",
+        "In training nothing is hidden, under every recipe: hiding would make it modality dropout at the "
+        "input.",
     )
 
     def __init__(

@@ -6,7 +6,7 @@ Axes: B batch, M modality, C channel, H W pixels, K class.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +19,20 @@ from mmbench_baselines.method import Batch, Output
 class ExpertSwitch(Control):
     """A segmenter for every non-empty subset; each sample goes to the one of exactly its present modalities.
 
-    The experts share nothing, neither weights nor samples.
+    The experts share no weights.
     """
 
     title = "Expert switch"
-    budget_note = (
-        "its parameters are the sum of its experts', one for each combination of modalities, and they share "
-        "the training"
+    beware = (
+        "parameters and training are the sum of its experts', one for each combination of modalities, and "
+        "nothing is hidden from them"
     )
+    keeps_patterns = True
     deviations = (
         "Its parameters are the sum of its experts', one for each of the 2^M - 1 non-empty subsets of M "
         "modalities; a prediction runs one of them.",
-        "The training budget is shared among the experts: each learns from the samples of its own pattern "
-        "only, 1 in 2^M - 1 under the protocol's hiding.",
+        "In training nothing is hidden, under every recipe, and each expert learns from every sample, as if "
+        "it were trained alone: a step costs what the steps of all of them cost.",
     )
 
     def __init__(
@@ -67,22 +68,37 @@ class ExpertSwitch(Control):
         self.check_input(images, present)
         groups = self._groups(present)
         logits = [
-            self.experts[place](
-                torch.cat([images[name].index_select(0, rows) for name in self.subsets[place]], dim=1)
-            )
-            for place, rows in groups.items()
+            self.experts[place](_stacked(images, self.subsets[place], rows)) for place, rows in groups.items()
         ]
         order = torch.cat(list(groups.values()))  # (B,), the sample of each row of the logits
         return Output(torch.cat(logits).index_select(0, order.argsort()))
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the sum of the experts' terms, each on the samples of its own pattern."""
+        """Return the sum of the terms of the experts that predicted, each on the samples of its pattern."""
         # Not of the batch at once: Dice divides by sums over samples, and would tie the experts together.
         terms = [
             self.expert_terms(output.logits.index_select(0, rows), batch.target, rows)
             for rows in self._groups(batch.present).values()
         ]
         return {name: torch.stack([term[name] for term in terms]).sum() for name in terms[0]}
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms of every expert, on the samples that have all of its modalities."""
+        self.check_input(batch.images, batch.present)
+        names = list(self.modalities)
+        terms: dict[str, Tensor] = {}
+        for subset, expert in zip(self.subsets, self.experts, strict=True):
+            columns = [names.index(name) for name in subset]
+            rows = rows_where(batch.present[:, columns].all(dim=1))
+            if len(rows):
+                logits = expert(_stacked(batch.images, subset, rows))
+                of_expert = self.expert_terms(logits, batch.target, rows)
+                terms |= {f"{term}.{'+'.join(subset)}": value for term, value in of_expert.items()}
+        return terms
+
+    def patterns(self, step: int, total_steps: int) -> dict[tuple[bool, ...], float]:
+        """Hide nothing: what an expert does not see cannot teach it anything."""
+        return {(True,) * len(self.modalities): 1.0}
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """Name the parts: an expert a subset."""
@@ -93,3 +109,8 @@ class ExpertSwitch(Control):
         """Return place of an expert -> its rows of the batch, (n,) int64, for the experts that have any."""
         codes = (present.long() << torch.arange(present.shape[1], device=present.device)).sum(1)  # (B,)
         return {code - 1: rows_where(codes == code) for code in torch.unique(codes).tolist()}
+
+
+def _stacked(images: Mapping[str, Tensor], subset: Sequence[str], rows: Tensor) -> Tensor:
+    """Return the channels of a subset of the modalities, (n, sum of C, H, W), of the given samples."""
+    return torch.cat([images[name].index_select(0, rows) for name in subset], dim=1)

@@ -24,7 +24,10 @@ class LateFusion(Control):
     """
 
     title = "Late fusion"
+    beware = "nothing is hidden in training"
+    keeps_patterns = True
     deviations = (
+        "In training nothing is hidden, under every recipe: each expert learns from every sample.",
         "Its parameters are the sum of its experts', one a modality.",
         "Each expert has its own loss, where its modality is present; the mean of probabilities has none.",
     )

@@ -69,7 +69,7 @@ class Method(nn.Module, abc.ABC):
     """What was found equal to the source, and how exactly."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named sets of options beside the default one: `name:variant` runs the method with them."""
-    budget_note: ClassVar[str] = ""
+    beware: ClassVar[str] = ""
     """What a table must say where its parameters or its training cannot be compared as they stand."""
     deviations: ClassVar[tuple[str, ...]] = ()
     """What differs from the source, and why."""
@@ -77,6 +77,8 @@ class Method(nn.Module, abc.ABC):
     """The optimiser, schedule and accumulation of the paper: what `recipe: paper` uses."""
     size_multiple: ClassVar[int] = 1
     """Height and width of an input must be multiples of this."""
+    keeps_patterns: ClassVar[bool] = False
+    """Whether `patterns` hold under every recipe: for controls, which are defined by what training hides."""
     size_minimum: ClassVar[int] = 1
     """Smallest height and width of an input, pixels."""
 
@@ -99,6 +101,11 @@ class Method(nn.Module, abc.ABC):
         self.modalities = dict(modalities)
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+
+    @classmethod
+    def variant_options(cls, variant: str) -> Mapping[str, Any] | None:
+        """Return the options of a variant, None where there is none of that name."""
+        return cls.variants.get(variant)
 
     @property
     def sees_hidden_in_training(self) -> bool:

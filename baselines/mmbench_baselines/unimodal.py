@@ -7,6 +7,7 @@ Axes: B batch, M modality, C channel, H W pixels, K class.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -25,11 +26,11 @@ class Unimodal(Control):
     """
 
     title = "Unimodal expert"
-    budget_note = "of the training it learns only from the samples that have its whole subset"
+    beware = "an expert of all its modalities: nothing of them is hidden in training"
+    keeps_patterns = True
     deviations = (
-        "A training sample that lacks a modality of the subset weighs nothing: under the protocol's hiding "
-        "of M modalities an expert of s of them learns from 2^(M-s) in 2^M - 1 samples, the full one from "
-        "the fewest.",
+        "In training nothing of the subset is hidden and all else is, under every recipe; a sample that "
+        "lacks a modality of the subset would weigh nothing.",
         "Under a scenario that hides all of the subset it gives the same logits for every sample.",
     )
 
@@ -59,6 +60,11 @@ class Unimodal(Control):
         self.columns = _subset_columns(subset, list(modalities))
         channels = list(modalities.values())
         self.expert = Segmenter(sum(channels[c] for c in self.columns), self.widths, num_classes)
+
+    @classmethod
+    def variant_options(cls, variant: str) -> Mapping[str, Any] | None:
+        """Return the options of the expert of a subset, as of "unimodal:irrg" or "unimodal:irrg+ndsm"."""
+        return {"subset": variant}
 
     def forward(self, images: Mapping[str, Tensor], present: Tensor) -> Output:
         """Segment a batch of any size; see `Method.forward`."""

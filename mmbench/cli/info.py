@@ -30,7 +30,7 @@ def show(
 ) -> None:
     """Say what a method, a dataset or a recipe is."""
     from mmbench.recipe import recipe_names
-    from mmbench.registry import entries, names
+    from mmbench.registry import VARIANT_MARK, entries, names
 
     options.check_choice("--format", style, _FORMATS)
     if name is not None and name.endswith(".py"):
@@ -40,6 +40,9 @@ def show(
     if name is None:
         own = [key for key, entry in sorted(entries("method").items()) if entry.origin == "mmbench"]
         _show_methods(own, style)
+    elif VARIANT_MARK in name and name.partition(VARIANT_MARK)[0] in names("method"):
+        _check_variant(name)
+        _show_methods([name.partition(VARIANT_MARK)[0]], style, document=False)
     elif name in names("method"):
         _show_methods([name], style, document=False)
     elif name not in (known := [*names("dataset"), *recipe_names()]):
@@ -50,6 +53,14 @@ def show(
         _show_dataset(name)
     else:
         _show_recipe(name)
+
+
+def _check_variant(name: str) -> None:
+    """Refuse a variant that its method, whose card names them all, does not have."""
+    from mmbench.cells import with_variants
+    from mmbench.recipe import load_recipe
+
+    with_variants(load_recipe("default"), [name])
 
 
 def _added(file: str) -> str:

@@ -105,7 +105,7 @@ def markdown_document(cards: Sequence[Card]) -> str:
     rows = [
         [
             f"[{card.name}](#{card.name})",
-            f"{card.built.parameters / 1e6:.2f}{' †' * bool(card.budget_note)}" if card.built else "-",
+            f"{card.built.parameters / 1e6:.2f}{' †' * bool(card.beware)}" if card.built else "-",
             ("yes" if card.built.sees_hidden else "no") if card.built else "-",
             *map(
                 _prose, (card.licence or "not stated", card.paper, card.source, card.parity or "not stated")

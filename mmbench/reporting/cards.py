@@ -64,7 +64,7 @@ class Card:
     source: str
     licence: str
     parity: str
-    budget_note: str
+    beware: str
     deviations: tuple[str, ...]
     origin: str
     sizes: str
@@ -94,7 +94,7 @@ class Card:
                 f"{self.name}{VARIANT_MARK}{variant} ({', '.join(f'{k}={v!r}' for k, v in options.items())})"
                 for variant, options in self.variants.items()
             )
-        return facts | ({"beware": self.budget_note} if self.budget_note else {})
+        return facts | ({"beware": self.beware} if self.beware else {})
 
     @property
     def option_words(self) -> list[str]:
@@ -123,7 +123,7 @@ def method_card(name: str) -> Card:
         source=method_class.source,
         licence=method_class.licence,
         parity=method_class.parity,
-        budget_note=method_class.budget_note,
+        beware=method_class.beware,
         deviations=method_class.deviations,
         origin=entry("method", name).origin,
         sizes="any" if minimum == 1 else f"multiples of {multiple}, at least {minimum} pixels",

@@ -149,7 +149,7 @@ def test_what_a_plug_in_does_not_state_is_said_to_be_unstated(card_of):
     assert "preset's value" not in text
 
 
-@pytest.mark.parametrize("fact", ["licence", "parity", "budget_note"])
+@pytest.mark.parametrize("fact", ["licence", "parity", "beware"])
 def test_the_contract_takes_an_unstated_fact_and_refuses_one_that_is_no_text(fact):
     check_facts(Stub)
     wrong = type("Wrong", (Stub,), {fact: None})
@@ -177,8 +177,8 @@ def test_a_method_for_other_modalities_has_a_card_without_numbers(card_of):
 
 def test_a_note_on_the_budget_stands_in_the_card():
     card = method_card("expert_switch")
-    assert re.search(rf"^beware\s+{re.escape(card.budget_note)}$", console_card(card), re.MULTILINE)
-    without = dataclasses.replace(card, budget_note="")
+    assert re.search(rf"^beware\s+{re.escape(card.beware)}$", console_card(card), re.MULTILINE)
+    without = dataclasses.replace(card, beware="")
     assert "beware" not in console_card(without)
 
 

@@ -158,9 +158,9 @@ def test_a_run_carries_the_note_of_its_method_into_the_record(small_dataset, sho
     recipe = short_recipe.model_copy(update={"methods": {"expert_switch": {"base_width": 8}}})
     run = Run("synthetic", small_dataset, recipe, torch.device("cpu"), tmp_path)
     records = [run_cell(run, Cell(name, 0)) for name in ("expert_switch", "modality_dropout")]
-    assert [record.method["note"] for record in records] == [ExpertSwitch.budget_note, ""]
+    assert [record.method["note"] for record in records] == [ExpertSwitch.beware, ""]
     (board,) = leaderboards(records)
-    assert f"†: expert_switch (base_width=8): {ExpertSwitch.budget_note}." in console_table(board)
+    assert f"†: expert_switch (base_width=8): {ExpertSwitch.beware}." in console_table(board)
 
 
 @pytest.mark.parametrize("render", _RENDERS)

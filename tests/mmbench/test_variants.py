@@ -73,7 +73,7 @@ def test_an_unknown_variant_is_refused_with_those_there_are(run_of, capsys):
     assert main(["run", "-m", "gemmnet:small", "-d", "synthetic", "-r", "smoke"]) == 3
     assert (
         capsys.readouterr().err
-        == "error: unknown variant of gemmnet 'small'. Known: . (mmbench info gemmnet)\n"
+        == "error: unknown variant of gemmnet 'small'. There is none. (mmbench info gemmnet)\n"
     )
 
 
@@ -87,3 +87,9 @@ def test_a_variant_of_a_file_of_ones_own_is_understood(tmp_path, monkeypatch):
 
 def test_a_dataset_has_no_variants():
     assert main(["data", "check", "synthetic:small"]) == 3
+
+
+def test_the_expert_of_each_subset_is_a_variant():
+    recipe = with_variants(load_recipe("laptop"), ["unimodal:irrg"])
+    assert recipe.methods["unimodal:irrg"] == {"subset": "irrg"}
+    assert main(["plan", "-m", "unimodal:red", "-d", "synthetic", "-r", "laptop"]) == 2

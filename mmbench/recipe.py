@@ -65,7 +65,7 @@ class TrainingRecipe(_Strict):
     patterns: Literal["protocol", "method"]
     """What training hides: the protocol's uniform subsets, or what each method's paper hides."""
     gradient_clip: float | None = Field(default=None, gt=0)
-    """Largest norm of the gradient of all parameters, or none."""
+    """Largest norm of the gradient of the parameters of each optimiser, or none."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Autocast type; "auto" is bfloat16 on CUDA devices that have it and float32 elsewhere."""
     validations: int = Field(default=1, ge=1)

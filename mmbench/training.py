@@ -113,7 +113,8 @@ def train(
             meter.add(_finite(terms, loss, step))
             torch.autograd.backward(loss / params.accumulation)
         if recipe.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(method.parameters(), recipe.gradient_clip)
+            for optimizer in optimizers:  # each its own: generators must not shorten the segmenter's steps
+                _clip_gradients(optimizer, recipe.gradient_clip)
         for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
             optimizer.step()
             scheduler.step()
@@ -133,6 +134,12 @@ def train(
     return result
 
 
+def _clip_gradients(optimizer: torch.optim.Optimizer, largest: float) -> None:
+    """Scale the gradients of what an optimiser steps down to a joint norm, if theirs is larger."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(parameters, largest)
+
+
 def resolve_training(method: Method, recipe: TrainingRecipe) -> TrainingParams:
     """Return optimiser, schedule and accumulation: the recipe's, or the paper's where it says "method"."""
     paper = method.paper_training
@@ -149,7 +156,7 @@ def _hidden_batch(
     """Draw the presence patterns of a batch and hide what is absent."""
     distribution = (
         method.patterns(step, recipe.steps)
-        if recipe.patterns == "method"
+        if recipe.patterns == "method" or method.keeps_patterns
         else uniform_patterns(len(method.modalities))
     )
     present = draw_patterns(distribution, len(windows.target), seed, number).to(windows.target.device)

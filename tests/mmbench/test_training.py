@@ -102,6 +102,41 @@ def test_the_papers_patterns_follow_the_step_of_the_budget(train_probe):
     assert both == [False] * 4 + [True] * 4
 
 
+class KeepsPatterns(Probe):
+    keeps_patterns = True
+
+
+def test_a_control_that_is_defined_by_its_hiding_keeps_it_under_every_recipe(train_probe):
+    control, _ = train_probe(KeepsPatterns, steps=4, patterns="protocol", accumulation=2)
+    assert [bool(batch.present.all()) for batch in control.seen] == [False] * 4 + [True] * 4
+    method, _ = train_probe(Probe, steps=4, patterns="protocol", accumulation=2)
+    assert len({tuple(row) for batch in method.seen for row in batch.present.tolist()}) == 3
+
+
+class TwoOptimizers(Probe):
+    """Beside the classifier, a number whose gradient is as large as one likes."""
+
+    def __init__(self, modalities, num_classes, **options):
+        super().__init__(modalities, num_classes, **options)
+        self.loud = nn.Parameter(torch.zeros(()))
+
+    def loss(self, output, batch):
+        return super().loss(output, batch) | {"loud": self.scale * self.loud}
+
+    def configure_optimizers(self, params):
+        return [torch.optim.SGD(self.head.parameters(), lr=0.1), torch.optim.SGD([self.loud], lr=0.1)]
+
+
+def test_the_gradients_of_each_optimiser_are_clipped_apart(train_probe):
+    def loud(method):
+        method.loss = lambda output, batch: Probe.loss(method, output, batch) | {"loud": 1e6 * method.loud}
+
+    quiet, _ = train_probe(TwoOptimizers, steps=2, gradient_clip=0.5, schedule=ScheduleParams())
+    shouted, _ = train_probe(TwoOptimizers, setup=loud, steps=2, gradient_clip=0.5, schedule=ScheduleParams())
+    assert torch.equal(quiet.head.weight, shouted.head.weight)
+    assert float(shouted.loud.detach()) == pytest.approx(-2 * 0.1 * 0.5, rel=1e-5)
+
+
 def test_accumulation_averages_the_gradients_of_its_micro_batches(train_probe, small_dataset):
     sgd = OptimizerParams("sgd", lr=1.0)
     settings = {

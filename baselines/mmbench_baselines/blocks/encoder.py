@@ -19,7 +19,13 @@ REDUCTION: int = 2 ** (STAGES - 1)
 
 
 def stage_widths(base_width: int) -> list[int]:
-    """Return the channels of the five stages, doubling from `base_width`."""
+    """Return the channels of the five stages, doubling from `base_width`.
+
+    Raises:
+        ValueError: If it is not positive.
+    """
+    if base_width < 1:
+        raise ValueError(f"base_width is {base_width}, expected 1 or more")
     return [base_width * 2**stage for stage in range(STAGES)]
 
 

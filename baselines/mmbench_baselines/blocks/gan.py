@@ -99,8 +99,13 @@ class ImageGenerator(nn.Module):
             skips: Whether the layers up also see the maps on the way down.
             bottleneck: Works on the deepest map, (B, 8·width, H/16, W/16); None leaves it as it is.
             bottleneck_width: Channels that it returns; None for as many as it gets.
+
+        Raises:
+            ValueError: If the width is not positive.
         """
         super().__init__()
+        if width < 1:
+            raise ValueError(f"generator_width is {width}, expected 1 or more")
         self.skips = skips
         twice = 2 if skips else 1
         self.downs = nn.ModuleList(
@@ -145,8 +150,13 @@ class PatchDiscriminator(nn.Module):
             in_channels: Of condition and candidate together.
             width: Channels after the first layer.
             norm: Kind.
+
+        Raises:
+            ValueError: If the width is not positive.
         """
         super().__init__()
+        if width < 1:
+            raise ValueError(f"discriminator_width is {width}, expected 1 or more")
         widths = [in_channels, width, 2 * width, 4 * width, 8 * width, 1]
         strides = [2, 2, 2, 1, 1]
         self.convs = nn.ModuleList(

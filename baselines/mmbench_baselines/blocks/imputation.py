@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mmbench_baselines.blocks.conv import init_kaiming
 from mmbench_baselines.blocks.decoder import FusionDecoder
 from mmbench_baselines.blocks.encoder import REDUCTION, ConvEncoder
 from mmbench_baselines.blocks.gan import ImageGenerator, init_convolutions
@@ -140,6 +141,8 @@ class ImputingMethod(Method):
             }
         )
         init_convolutions(self.generators)
+        for part in (self.encoders, self.decoder):
+            init_kaiming(part)
 
     @property
     def sees_hidden_in_training(self) -> bool:

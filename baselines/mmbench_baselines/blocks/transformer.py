@@ -42,8 +42,12 @@ class TransformerParams:
         """Refuse what cannot be built.
 
         Raises:
-            ValueError: If the heads do not divide the width, or the dropout is no probability below 1.
+            ValueError: If a size is not positive, the heads do not divide the width, or the dropout is no
+                probability below 1.
         """
+        for name in ("width", "hidden_width", "heads", "depth"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"transformer {name} is {getattr(self, name)}, expected 1 or more")
         if self.width % self.heads:
             raise ValueError(f"token width {self.width} is not a multiple of {self.heads} heads")
         if not 0 <= self.dropout < 1:

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from mmbench_baselines.blocks.conv import SegmenterInit, init_kaiming
 from mmbench_baselines.blocks.decoder import ModalityDecoder
 from mmbench_baselines.blocks.encoder import REDUCTION, deepest_side
 from mmbench_baselines.blocks.gan import GAN_OPTIMIZER, GanNorm, PatchDiscriminator
@@ -53,6 +54,7 @@ class GEMMNet(Method):
     deviations = (
         "the released code imports its losses from a file that is not public; mmFormer's, one axis less, "
         "stand in for it, also where parity was tested",
+        "init='kaiming': the segmenter's convolutions start as mmFormer's; released, as in PyTorch",
         "norm='sample': statistics over the whole sample, as the released layers really take them; per "
         "channel, as they were meant, a constant added to a modality, such as a height, changes nothing",
         "tokens='stacked': a fused cell holds one place of both modalities; released, places are mixed",
@@ -99,6 +101,7 @@ class GEMMNet(Method):
         dropout: float = 0.1,
         transformer: Attend = "both",
         preset: Preset = "default",
+        init: SegmenterInit | None = None,
         norm: Groups | None = None,
         tokens: TokenLayout | None = None,
         condition: Condition | None = None,
@@ -130,7 +133,8 @@ class GEMMNet(Method):
                 neither; the generators keep theirs.
             preset: The method as meant ("default"), the published code ("released"), or that code with its
                 normalisation and token layout mended ("golden_corrected").
-            norm: This and the following override the preset's value; see `presets.Variant`.
+            init: This and the following override the preset's value; see `presets.Variant`.
+            norm: Of the segmenter.
             tokens: Layout of the fused tokens.
             condition: Of the discriminators.
             adversarial: Coupling of generators and discriminators.
@@ -153,6 +157,7 @@ class GEMMNet(Method):
         self.variant = variant = resolve_variant(
             PRESETS,
             preset,
+            init=init,
             norm=norm,
             tokens=tokens,
             condition=condition,
@@ -182,6 +187,9 @@ class GEMMNet(Method):
             inter=inter,
         )
         self.modality_decoder = ModalityDecoder(base_width, num_classes, norm=variant.norm)
+        if variant.init == "kaiming":
+            for part in (self.encoders, self.fusion, self.modality_decoder):
+                init_kaiming(part)
         self.generators = nn.ModuleDict()
         self.discriminators = nn.ModuleDict()
         for name, source in self.sources.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from mmbench_baselines.blocks.conv import SegmenterInit
 from mmbench_baselines.blocks.gan import GanNorm
 from mmbench_baselines.blocks.hybrid import TokenLayout
 from mmbench_baselines.blocks.losses import SegmentationChoices
@@ -21,6 +22,7 @@ class Variant(SegmentationChoices):
     """One value for each choice, those of the losses among them; the defaults are the shipped method.
 
     Attributes:
+        init: How the segmenter's convolutions start: see `init_kaiming`, or as in PyTorch, as released.
         norm: Statistics of the segmenter's normalisation: over the whole sample, as released, or per channel.
             The latter, which the class names of the released code suggest, makes the logits blind to a
             constant added to a modality: a roof that fills the window is a lawn.
@@ -37,6 +39,7 @@ class Variant(SegmentationChoices):
         dropout_sites: Where dropout acts in the attention branch; see `TransformerParams`.
     """
 
+    init: SegmenterInit = "kaiming"
     norm: Groups = "sample"
     tokens: TokenLayout = "stacked"
     condition: Condition = "source"
@@ -48,6 +51,7 @@ class Variant(SegmentationChoices):
 
 
 _RELEASED = Variant(
+    init="pytorch",
     norm="sample",
     tokens="released",
     condition="target",

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from mmbench_baselines.blocks.conv import init_kaiming
 from mmbench_baselines.blocks.decoder import ModalityDecoder
 from mmbench_baselines.blocks.encoder import REDUCTION, deepest_side
 from mmbench_baselines.blocks.hybrid import Features, HybridEncoder, HybridFusion, TokenLayout
@@ -44,6 +45,7 @@ class MMFormer(Method):
         "released and golden_corrected against a 2-D port of the authors' code, the latter with layout "
         "mended in it: outputs, losses and gradient norms in float64; default: regression numbers"
     )
+    beware = "blind to the level of a height: its normalisation removes a constant added to a modality"
     deviations = (
         "two dimensions instead of three: one axis dropped",
         "one to four modalities of any channels; the source has four of one channel",
@@ -147,9 +149,7 @@ class MMFormer(Method):
             len(self.modalities), base_width, num_classes, params, layout=variant.layout
         )
         self.modality_decoder = ModalityDecoder(base_width, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)  # as in the source; all else starts as in PyTorch
+        init_kaiming(self)  # as in the source
 
     @property
     def sees_hidden_in_training(self) -> bool:

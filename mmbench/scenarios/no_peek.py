@@ -21,7 +21,9 @@ def check_no_peek(
 
     In evaluation the logits must be equal bit for bit; in training, with the same random state, too, and the
     gradient of the logits to the absent slots must be zero. A batch of mixed patterns is checked as well: it
-    convicts a method that leaks through a statistic over the batch. The method itself is left as it was.
+    convicts a method that leaks through a statistic over the batch. Last, the method sees the images complete
+    and then under each scenario: it must answer as one that never saw them complete, or it remembers. The
+    method itself is left as it was.
 
     Args:
         name: The method's name, for the error.
@@ -55,7 +57,32 @@ def check_no_peek(
             subject.train(training)
             _check_contents(name, subject, images, noise, present, f"scenario {case!r}")
         _check_gradient(name, subject, hide(images, present, noise), present, f"scenario {case!r}")
+    _check_recall(name, method, images, cases)
     return list(cases)
+
+
+@torch.no_grad()
+def _check_recall(
+    name: str, method: Method, images: Mapping[str, Tensor], cases: Mapping[str, Tensor]
+) -> None:
+    """Require of a copy that saw the images complete, as in an evaluation, the logits of one that did not."""
+
+    def logits(subject: Method, present: Tensor) -> Tensor:
+        with _fixed_randomness(present.device):
+            return _logits(name, subject, subject(hide(images, present), present), images)
+
+    # All of these before the first complete call: a memory that copies share would make both sides equal.
+    fresh = {case: logits(copy.deepcopy(method).eval(), present) for case, present in cases.items()}
+    subject = copy.deepcopy(method).eval()
+    for case, present in cases.items():
+        logits(subject, torch.ones_like(present))
+        recalled = logits(subject, present)
+        if not torch.equal(recalled, fresh[case]):
+            raise ProtocolError(
+                f"method {name!r} looks at hidden content: in scenario {case!r}, evaluation mode, its logits "
+                f"moved by up to {(recalled - fresh[case]).abs().max().item():.3g} once it had seen the same "
+                f"images complete; it may remember nothing of one call in the next"
+            )
 
 
 def _check_contents(

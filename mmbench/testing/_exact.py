@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,15 +18,42 @@ class ExactArithmetic(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     A library sums a product of matrices in another order for another number of rows, and dropout draws other
     numbers for another batch. Neither says that a method mixes its samples; without them every difference
-    does, down to the last bit. Gradients are not taken inside.
+    does, down to the last bit. Batch normalisation that has running statistics uses them, in training too.
+    Gradients are not taken inside.
     """
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run one operator."""
-        replaced = _REPLACED.get(func, func)
-        return replaced(*args, **(kwargs or {}))
+        arguments = kwargs or {}
+        if func in _REPLACED:
+            return _REPLACED[func](*args, **arguments)
+        given = _by_name(func, args, arguments)
+        if torch.Tag.nondeterministic_seeded in func.tags or "generator" in given:
+            return _without_chance(func, args, arguments, given)
+        if given.get("training") and given.get("running_mean") is not None:
+            return func(**given | {"training": False})
+        return func(*args, **arguments)
+
+
+def _by_name(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all arguments of a call, defaults too, by their names."""
+    names = [argument.name for argument in func._schema.arguments]
+    defaults = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
+    return defaults | dict(zip(names, args, strict=False)) | dict(kwargs)
+
+
+def _without_chance(
+    func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], given: Mapping[str, Any]
+) -> Any:
+    """Run a random operator, and put what it gives on the average where it put what it drew."""
+    expected = _EXPECTED.get(func.overloadpacket.__name__.strip("_"))
+    if expected is None:  # attention, for one, which is random only if it is asked to drop something
+        return func(*args, **kwargs)
+    value = expected(given)  # before the operator runs, which may write where it reads
+    result = func(*args, **kwargs)
+    return result.copy_(value) if isinstance(value, Tensor) else result.fill_(value)
 
 
 def _mm(a: Tensor, b: Tensor) -> Tensor:
@@ -68,14 +96,17 @@ def _native_dropout(x: Tensor, p: float, train: bool | None) -> tuple[Tensor, Te
     return x.clone(), torch.ones_like(x, dtype=torch.bool)
 
 
-def _constant(like: Callable[..., Any], value: float) -> Callable[..., Tensor]:
-    """Return an operator that fills what another one makes."""
+def _multinomial(given: Mapping[str, Any]) -> Tensor:
+    """Return the likeliest, in falling order: an average of indices means nothing."""
+    order = given["self"].argsort(dim=-1, descending=True, stable=True)
+    count = given["num_samples"]
+    chosen: Tensor = order[..., [0] * count] if given["replacement"] else order[..., :count]
+    return chosen
 
-    def filled(*args: Any, **kwargs: Any) -> Tensor:
-        result: Tensor = like(*args, **kwargs)
-        return result.fill_(value)
 
-    return filled
+def _rrelu(given: Mapping[str, Any]) -> Tensor:
+    slope = (given["lower"] + given["upper"]) / 2
+    return torch.nn.functional.leaky_relu(given["self"], slope)
 
 
 _REPLACED: dict[Any, Callable[..., Any]] = {
@@ -85,11 +116,30 @@ _REPLACED: dict[Any, Callable[..., Any]] = {
     _ATEN.baddbmm.default: _baddbmm,
     _ATEN.convolution.default: _convolution,
     _ATEN.native_dropout.default: _native_dropout,
-    _ATEN.bernoulli_.float: lambda x, p=0.5, **_: x.fill_(p),
-    _ATEN.uniform_.default: lambda x, low=0.0, high=1.0, **_: x.fill_((low + high) / 2),
-    _ATEN.normal_.default: lambda x, mean=0.0, std=1.0, **_: x.fill_(mean),
-    _ATEN.rand.default: _constant(_ATEN.rand.default, 0.5),
-    _ATEN.rand_like.default: _constant(_ATEN.rand_like.default, 0.5),
-    _ATEN.randn.default: _constant(_ATEN.randn.default, 0.0),
-    _ATEN.randn_like.default: _constant(_ATEN.randn_like.default, 0.0),
+}
+# By the operator's name, whichever of its forms is called; the arguments have the names of torch's schemas.
+_EXPECTED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "bernoulli": lambda given: given.get("p", given["self"]),
+    "binomial": lambda given: given["count"] * given["prob"],
+    "cauchy": lambda given: given["median"],
+    "exponential": lambda given: 1 / given["lambd"],
+    "geometric": lambda given: 1 / given["p"],
+    "log_normal": lambda given: math.exp(given["mean"] + given["std"] ** 2 / 2),
+    "multinomial": _multinomial,
+    "normal": lambda given: given["mean"],
+    "poisson": lambda given: given["self"],
+    "rand": lambda given: 0.5,
+    "rand_like": lambda given: 0.5,
+    "randint": lambda given: given.get("low", 0),
+    "randint_like": lambda given: given.get("low", 0),
+    "randn": lambda given: 0.0,
+    "randn_like": lambda given: 0.0,
+    "random": lambda given: given.get("from") or 0,
+    # Backwards: in order, a shuffle of the samples would not show.
+    "randperm": lambda given: torch.arange(given["n"] - 1, -1, -1),
+    "rrelu_with_noise": _rrelu,
+    "rrelu_with_noise_functional": _rrelu,
+    "sample_dirichlet": lambda given: given["self"] / given["self"].sum(-1, keepdim=True),
+    "standard_gamma": lambda given: given["self"],
+    "uniform": lambda given: (given["from"] + given["to"]) / 2,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
@@ -26,9 +27,13 @@ def check_training(method: Method) -> None:
     """
     optimizers = method.configure_optimizers(OptimizerParams(lr=1e-4))
     require(len(optimizers) >= 1, "configure_optimizers returned none, expected at least one")
-    held = {id(p) for o in optimizers for group in o.param_groups for p in group["params"]}
-    missed = [n for n, p in method.named_parameters() if p.requires_grad and id(p) not in held]
-    require(not missed, f"no optimiser holds {missed[:3]}, every trainable parameter needs one")
+    held = Counter(id(p) for o in optimizers for group in o.param_groups for p in group["params"])
+    wrong = {n: held[id(p)] for n, p in method.named_parameters() if p.requires_grad and held[id(p)] != 1}
+    require(
+        not wrong,
+        f"optimisers hold {dict(list(wrong.items())[:3])} times; "
+        "each trainable parameter must be in exactly one",
+    )
     method.train()
     for scenario in scenarios_of(method):
         if 1 < sum(scenario.present) < len(scenario.present):

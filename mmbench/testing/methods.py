@@ -17,6 +17,8 @@ from mmbench.scenarios.no_peek import check_no_peek
 from mmbench.scenarios.scenario import hide
 from mmbench.testing._elsewhere import Elsewhere, ElsewhereTensor, WrongDeviceError
 from mmbench.testing._examples import (
+    LARGER_SIDE,
+    LEAST_SIDE,
     every_pattern,
     example_batch,
     example_images,
@@ -71,16 +73,24 @@ def _check_whole(build: Callable[[], Method]) -> None:
     """Run every clause on one set of modalities."""
     method = build()
     check_forward(method)
+    check_sizes(method)  # before the checks that use two of them
     check_memory(build())
-    check_no_peek(type(method).__name__, method, example_images(method, 3), scenarios_of(method))
+    _check_no_peek(method)
     check_declaration(method)
     check_samples_apart(method)
-    check_sizes(method)
     check_patterns(method)
     check_training(method)
     check_absent_slots(method)
     check_state(method, build())
     check_devices(method)
+
+
+def _check_no_peek(method: Method) -> None:
+    """Run the harness's proof on small windows and on larger ones: a part may work from a size on only."""
+    for batch_size, least in ((3, LEAST_SIDE), (2, LARGER_SIDE)):
+        side = example_side(method, least)
+        images = example_images(method, batch_size, size=(side, side))
+        check_no_peek(type(method).__name__, method, images, scenarios_of(method))
 
 
 def check_modalities(build: Callable[[Mapping[str, int]], Method], modalities: Mapping[str, int]) -> None:
@@ -111,7 +121,7 @@ def check_facts(method_class: type[Method]) -> None:
     for fact in ("title", "paper", "source"):
         value = getattr(method_class, fact, None)
         require(isinstance(value, str) and value, f"{fact} is {value!r}, expected a text")
-    for fact in ("licence", "parity", "budget_note"):
+    for fact in ("licence", "parity", "beware"):
         value = getattr(method_class, fact)
         require(isinstance(value, str), f'{fact} is {value!r}, expected a text, or "" where it is not stated')
     deviations = method_class.deviations

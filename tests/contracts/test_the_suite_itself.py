@@ -1,5 +1,7 @@
 """The contract suite fails a method for each clause that it breaks, and says which."""
 
+from types import MappingProxyType
+
 import pytest
 import torch
 from torch import nn
@@ -67,7 +69,61 @@ class ForTwoOnly(Good):
         super().__init__(modalities, num_classes, **options)
 
 
-@pytest.mark.parametrize("method_class", [Good, WithBatchNorm, LearnsFromHiddenAndSaysSo, ForTwoOnly])
+class DropsPathsByBernoulli(Good):
+    def features(self, images, present):
+        logits = super().features(images, present)
+        if not self.training:
+            return logits
+        kept = torch.bernoulli(torch.full_like(logits[:, :, :1, :1], 0.5))
+        return logits * kept / 0.5
+
+
+class MasksColumnsByAPermutation(Good):
+    def features(self, images, present):
+        logits = super().features(images, present)
+        if not self.training:
+            return logits
+        width = logits.shape[-1]
+        hidden = torch.randperm(width, device=logits.device)[: width // 4]
+        return logits.index_fill(3, hidden, 0.0)
+
+
+class ChoosesByGumbel(Good):
+    def features(self, images, present):
+        logits = super().features(images, present)
+        return logits * nn.functional.gumbel_softmax(logits, dim=1) if self.training else logits
+
+
+class WithBatchNormOfItsOwn(ForTwoOnly):
+    """A function, no module, on one pixel an image, too, as a pooling branch has it."""
+
+    def __init__(self, modalities, num_classes, **options):
+        super().__init__(modalities, num_classes, **options)
+        self.register_buffer("mean", torch.zeros(num_classes))
+        self.register_buffer("variance", torch.ones(num_classes))
+
+    def features(self, images, present):
+        logits = super().features(images, present)
+        pooled = logits.mean((2, 3), keepdim=True)
+        return sum(
+            nn.functional.batch_norm(x, self.mean, self.variance, training=self.training)
+            for x in (logits, pooled)
+        )
+
+
+@pytest.mark.parametrize(
+    "method_class",
+    [
+        Good,
+        WithBatchNorm,
+        WithBatchNormOfItsOwn,
+        DropsPathsByBernoulli,
+        MasksColumnsByAPermutation,
+        ChoosesByGumbel,
+        LearnsFromHiddenAndSaysSo,
+        ForTwoOnly,
+    ],
+)
 def test_a_method_that_keeps_the_contract_passes(method_class):
     check_method(method_class)
 
@@ -133,6 +189,29 @@ class Remembers(Good):
         return super().features(images, present) + memory
 
 
+class RemembersByTheBatch(Good):
+    """Uses what it saw complete only where a modality, over the whole batch, is what it was then."""
+
+    bank = MappingProxyType({})
+
+    def features(self, images, present):
+        logits = super().features(images, present)
+        if self.training:
+            return logits
+        keys = [float(image.sum()) for image in images.values()]
+        if bool(present.all()):
+            self.bank = dict.fromkeys(keys, logits.mean())
+            return logits
+        return logits + sum(self.bank.get(key, 0.0) for key in keys)
+
+
+class LooksAtLargerImages(Good):
+    def features(self, images, present):
+        honest = super().features(images, present)
+        larger = honest.shape[-1] > 48
+        return honest + images["ndsm"].mean((1, 2, 3), keepdim=True) if larger else honest
+
+
 class UpdatesItsStateInEvaluation(Good):
     def __init__(self, modalities, num_classes, **options):
         super().__init__(modalities, num_classes, **options)
@@ -153,6 +232,29 @@ class MixesSamplesInTraining(Good):
     def features(self, images, present):
         logits = super().features(images, present)
         return logits - logits.mean(0, keepdim=True) if self.training else logits
+
+
+class ShufflesSamplesInTraining(Good):
+    def features(self, images, present):
+        logits = super().features(images, present)
+        if not self.training:
+            return logits
+        return logits + logits[torch.randperm(len(logits), device=logits.device)]
+
+
+class MixesSamplesInABatchNorm(Good):
+    """Not by the normalisation: it only is a class of that name."""
+
+    class Norm(nn.BatchNorm2d):
+        def forward(self, logits):
+            return logits - logits.mean(0) if self.training else super().forward(logits)
+
+    def __init__(self, modalities, num_classes, **options):
+        super().__init__(modalities, num_classes, **options)
+        self.norm = self.Norm(num_classes)
+
+    def features(self, images, present):
+        return self.norm(super().features(images, present))
 
 
 # --- shapes, types, devices, inputs ---
@@ -269,6 +371,12 @@ class ForgetsAnOptimiser(Good):
         return [build_optimizer(self.convs["irrg"].parameters(), params)]
 
 
+class StepsTwice(Good):
+    def configure_optimizers(self, params):
+        one = self.convs["irrg"].parameters()
+        return [*super().configure_optimizers(params), build_optimizer(one, params)]
+
+
 class KeepsStateElsewhere(Good):
     def __init__(self, modalities, num_classes, **options):
         super().__init__(modalities, num_classes, **options)
@@ -318,9 +426,13 @@ class ImproperPatterns(Good):
         (ReadsCompleteInLoss, "only training_step may"),
         (LearnsFromAbsentSlots, "'l1' moves by .* when only the content of absent slots changes"),
         (Remembers, "keep nothing between calls"),
+        (RemembersByTheBatch, "keep nothing between calls"),
+        (LooksAtLargerImages, "looks at hidden content: in scenario 'irrg', evaluation mode"),
         (UpdatesItsStateInEvaluation, r"evaluation changed \['seen'\]"),
         (MixesSamplesALittle, "in evaluation, a sample's logits move by"),
         (MixesSamplesInTraining, "in training, a sample's logits move by"),
+        (ShufflesSamplesInTraining, "in training, a sample's logits move by"),
+        (MixesSamplesInABatchNorm, "in training, a sample's logits move by"),
         (ReturnsATensor, "returned Tensor, expected Output"),
         (HalfSize, "expected"),
         (DoubleLogits, r"from float32 images, logits are torch\.float64"),
@@ -338,7 +450,8 @@ class ImproperPatterns(Good):
         (NoGradientForOnePattern, "scenario 'irrg': gradient of"),
         (InfiniteUnderAutocast, "under bfloat16 autocast: loss term 'ce' is inf"),
         (VectorLoss, "expected a scalar"),
-        (ForgetsAnOptimiser, "no optimiser holds"),
+        (ForgetsAnOptimiser, r"hold \{'convs.*0\} times; .* in exactly one"),
+        (StepsTwice, r"hold \{'convs.irrg.weight': 2, .*\} times; .* in exactly one"),
         (KeepsStateElsewhere, "kept outside it"),
         (ForgetsWhatItLearnt, "kept outside it"),
         (ForgetsWhereAModalityIsMissing, "kept outside it"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmbench.datasets._dataset import TEST_LABELS
-from mmbench.errors import CellFailedError, DataError
+from mmbench.errors import CellFailedError, DataError, ProtocolError
 from mmbench.evaluation import Evaluator
 from mmbench.recipe import EvaluationRecipe
 from mmbench_baselines.method import Method, Output
@@ -140,3 +140,15 @@ def test_every_pixel_is_read_once_a_scenario_and_with_the_labels_asked_for(
     monkeypatch.setattr(small_dataset, "read", count)
     _evaluator(small_dataset, normalizer, overlap=0.75).confusions(oracle, "test", TEST_LABELS)
     assert pixels == {"full": 0, "eroded": 128 * 128 * len(small_dataset.split.test) * 3}
+
+
+def test_the_no_peek_proof_is_of_windows_of_the_size_that_is_scored(small_dataset, normalizer):
+    class LooksAtLargerImages(Oracle):
+        def forward(self, images, present):
+            logits = super().forward(images, present).logits
+            return Output(logits if logits.shape[-1] >= 160 else logits * 0)
+
+    method = LooksAtLargerImages(small_dataset.modalities, small_dataset.num_classes)
+    assert _evaluator(small_dataset, normalizer, window=96).check_no_peek("it", method)
+    with pytest.raises(ProtocolError, match="looks at hidden content"):
+        _evaluator(small_dataset, normalizer, window=160).check_no_peek("it", method)

@@ -75,6 +75,35 @@ class _GradientOnly(_Honest):
         return super().features(images, present) + (leak - leak.detach())
 
 
+class _Remembers(_Honest):
+    """Keeps what it saw complete, by the sum of each modality over the batch, for when one is hidden."""
+
+    def __init__(self, modalities, num_classes, **options):
+        super().__init__(modalities, num_classes, **options)
+        self.bank = {}
+
+    def forward(self, images, present):
+        output = super().forward(images, present)
+        if self.training:
+            return output
+        keys = [float(image.sum()) for image in images.values()]
+        if bool(present.all()):
+            self.bank.update(dict.fromkeys(keys, output.logits.mean()))
+            return output
+        return Output(output.logits + sum(self.bank.get(key, 0) for key in keys))
+
+
+class _Shared(dict):
+    def __deepcopy__(self, memo):
+        return self
+
+
+class _RemembersInAllItsCopies(_Remembers):
+    def __init__(self, modalities, num_classes, **options):
+        super().__init__(modalities, num_classes, **options)
+        self.bank = _Shared()
+
+
 def _check(method_class):
     torch.manual_seed(0)
     method = method_class(_MODALITIES, 4)
@@ -111,6 +140,14 @@ def test_a_leak_only_between_samples_is_seen_by_the_mixed_batch():
 
     with pytest.raises(ProtocolError, match="'mixed'"):
         _check(OnlyAcross)
+
+
+@pytest.mark.parametrize("method_class", [_Remembers, _RemembersInAllItsCopies])
+def test_what_was_seen_complete_may_not_stand_in_for_what_is_hidden_later(method_class):
+    with pytest.raises(
+        ProtocolError, match=r"scenario 'irrg', evaluation mode.*seen the same images complete"
+    ):
+        _check(method_class)
 
 
 def test_the_proof_leaves_the_method_and_the_random_state_as_they_were():

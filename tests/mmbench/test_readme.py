@@ -10,30 +10,42 @@ import pytest
 
 from mmbench import errors
 from mmbench.records import read_confusions, read_records
+from mmbench.registry import entries
 from mmbench.reporting.leaderboard import leaderboards
 from mmbench.reporting.tables import markdown_table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LAPTOP = ROOT / "benchmarks" / "results" / "laptop"
+STUDY = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "benchmarks" / "results"
+LAPTOP = RESULTS / "laptop"
 
 
-def _between(name):
-    return re.search(rf"<!-- table:{name} -->\n(.*?)\n?<!-- /table:{name} -->", README, re.DOTALL)[1]
+def _between(name, text=README):
+    return re.search(rf"<!-- table:{name} -->\n(.*?)\n?<!-- /table:{name} -->", text, re.DOTALL)[1]
 
 
-def test_the_result_table_is_the_report_of_the_stored_records():
-    (board,) = leaderboards(read_records(LAPTOP))
+@pytest.mark.parametrize(
+    ("text", "name", "folder", "metric"),
+    [
+        (README, "laptop", "laptop", "miou"),
+        (STUDY, "laptop_mf1", "laptop", "mf1"),
+        (STUDY, "laptop_960_steps", "laptop_960_steps", "miou"),
+    ],
+)
+def test_a_result_table_is_the_report_of_the_stored_records(text, name, folder, metric):
+    (board,) = leaderboards(read_records(RESULTS / folder), metric)
     # Markdown's two spaces at a line's end are a line break; an editor may not keep them.
-    assert [line.rstrip() for line in _between("laptop").splitlines()] == [
+    assert [line.rstrip() for line in _between(name, text).splitlines()] == [
         line.rstrip() for line in markdown_table(board).splitlines()
     ]
 
 
-def test_the_stored_records_are_three_seeds_of_three_methods_with_their_matrices():
+def test_the_stored_records_are_three_seeds_of_every_method_with_their_matrices():
     records = read_records(LAPTOP)
     found = {(r.identity["method"]["name"], r.identity["seed"]) for r in records}
-    assert found == {(m, s) for m in ("gemmnet", "shaspec", "modality_dropout") for s in range(3)}
+    own = [name for name, entry in entries("method").items() if entry.origin == "mmbench"]
+    assert found == {(name, seed) for name in own for seed in range(3)}
     for record in records:
         assert set(read_confusions(LAPTOP, record)) == {"full", "irrg", "ndsm"}
 
@@ -65,5 +77,5 @@ def test_the_recipes_of_readme_are_those_that_ship():
 
 def test_the_commands_of_readme_are_those_of_the_makefile():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for command in re.findall(r"^python -m mmbench (.*--results.*|report .*)$", README, re.MULTILINE):
+    for command in re.findall(r"^python -m mmbench (.*--results.*|report .*)$", README + STUDY, re.MULTILINE):
         assert f"python -m mmbench {command}" in makefile

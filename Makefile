@@ -25,7 +25,7 @@ check: $(READY)  ## style, types, import contract
 
 # One thread: the digits of a training depend on how many share its sums. Cells that are done are not run again.
 table: export OMP_NUM_THREADS := 1
-table: $(READY)  ## the tables of README and benchmarks/README.md, about two hours of one core
+table: $(READY)  ## the tables of README and benchmarks/README.md, about two and a half hours of one core
 	$(BIN)/python -m mmbench run --methods all --dataset synthetic --recipe laptop --seeds 0,1,2 --device cpu --results benchmarks/results/laptop
 	$(BIN)/python -m mmbench report benchmarks/results/laptop --format markdown
 	$(BIN)/python -m mmbench report benchmarks/results/laptop --metric mf1 --format markdown

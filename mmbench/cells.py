@@ -140,16 +140,26 @@ def with_variants(recipe: Recipe, methods: list[str]) -> Recipe:
     """
     options = dict(recipe.methods)
     for full in dict.fromkeys([*methods, *recipe.methods]):
-        name, mark, variant = full.partition(VARIANT_MARK)
-        if not mark:
-            continue
-        method_class = find("method", name)
-        of_variant = method_class.variant_options(variant)
-        if of_variant is None:
-            known, hint = method_class.variants, f"mmbench info {name}"
-            raise UnknownNameError(f"variant of {name}", variant, known, hint=hint)
-        options[full] = {**recipe.methods.get(name, {}), **of_variant, **recipe.methods.get(full, {})}
+        name, mark, _ = full.partition(VARIANT_MARK)
+        if mark:
+            of_name, own = recipe.methods.get(name, {}), recipe.methods.get(full, {})
+            options[full] = {**of_name, **variant_options(full), **own}
     return recipe.model_copy(update={"methods": options})
+
+
+def variant_options(full: str) -> Mapping[str, Any]:
+    """Return the options of a variant, of its full name as "mmformer:small".
+
+    Raises:
+        UnknownNameError: If there is no such method or variant.
+    """
+    name, _, variant = full.partition(VARIANT_MARK)
+    method_class = find("method", name)
+    options = method_class.variant_options(variant)
+    if options is None:
+        known, hint = method_class.variants, f"mmbench info {name}"
+        raise UnknownNameError(f"variant of {name}", variant, known, hint=hint)
+    return options
 
 
 def check_options(recipe: Recipe, methods: list[str], dataset: Dataset) -> None:

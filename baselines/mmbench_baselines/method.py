@@ -70,7 +70,7 @@ class Method(nn.Module, abc.ABC):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named sets of options beside the default one: `name:variant` runs the method with them."""
     beware: ClassVar[str] = ""
-    """What a table must say where its parameters or its training cannot be compared as they stand."""
+    """What a table must say beside its row: what cannot be compared as it stands, or what it cannot see."""
     deviations: ClassVar[tuple[str, ...]] = ()
     """What differs from the source, and why."""
     paper_training: ClassVar[TrainingParams] = TrainingParams()

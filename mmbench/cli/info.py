@@ -40,11 +40,10 @@ def show(
     if name is None:
         own = [key for key, entry in sorted(entries("method").items()) if entry.origin == "mmbench"]
         _show_methods(own, style)
-    elif VARIANT_MARK in name and name.partition(VARIANT_MARK)[0] in names("method"):
-        _check_variant(name)
-        _show_methods([name.partition(VARIANT_MARK)[0]], style, document=False)
-    elif name in names("method"):
-        _show_methods([name], style, document=False)
+    elif (method := name.partition(VARIANT_MARK)[0]) in names("method"):
+        if name != method:
+            _refuse_unknown_variant(name)
+        _show_methods([method], style, document=False)
     elif name not in (known := [*names("dataset"), *recipe_names()]):
         raise UnknownNameError("name", name, [*names("method"), *known])
     elif style != "console":
@@ -55,12 +54,11 @@ def show(
         _show_recipe(name)
 
 
-def _check_variant(name: str) -> None:
-    """Refuse a variant that its method, whose card names them all, does not have."""
-    from mmbench.cells import with_variants
-    from mmbench.recipe import load_recipe
+def _refuse_unknown_variant(name: str) -> None:
+    """Raise where a method, whose card names its variants, has none of that name."""
+    from mmbench.cells import variant_options
 
-    with_variants(load_recipe("default"), [name])
+    variant_options(name)
 
 
 def _added(file: str) -> str:

@@ -16,12 +16,12 @@ _SMALL = {
 }
 
 
-def _change(name, **options):
-    """By how much of their spread the logits change when 0.4 is added to the height."""
+def _change(name, seen=lambda height: height + 0.4, **options):
+    """By how much of their spread the logits change when 0.4 is added to the height, or as `seen` says."""
     torch.manual_seed(0)
     method = find("method", name)(_MODALITIES, 6, **_SMALL.get(name, {}), **options).eval()
     images = {m: torch.rand(1, c, 64, 64) * 0.5 - 0.5 for m, c in _MODALITIES.items()}
-    raised = images | {"ndsm": images["ndsm"] + 0.4}
+    raised = images | {"ndsm": seen(images["ndsm"])}
     present = torch.ones(1, 2, dtype=torch.bool)
     with torch.no_grad():
         before, after = (method(given, present).logits for given in (images, raised))
@@ -44,3 +44,11 @@ def test_statistics_of_the_sample_let_it_show(name):
 )
 def test_the_controls_see_it(name):
     assert _change(name) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "blind"), [("shaspec", True), ("modality_dropout", True), ("early_fusion", False)]
+)
+def test_an_encoder_of_one_modality_that_normalises_first_does_not_see_its_scale(name, blind):
+    change = _change(name, lambda height: 2 * height)
+    assert change < 0.01 if blind else change > 0.1

@@ -175,7 +175,7 @@ def test_a_method_for_other_modalities_has_a_card_without_numbers(card_of):
         assert "hidden content" not in text
 
 
-def test_a_note_on_the_budget_stands_in_the_card():
+def test_what_a_table_must_say_of_a_method_stands_in_its_card():
     card = method_card("expert_switch")
     assert re.search(rf"^beware\s+{re.escape(card.beware)}$", console_card(card), re.MULTILINE)
     without = dataclasses.replace(card, beware="")

@@ -118,21 +118,19 @@ class TwoOptimizers(Probe):
 
     def __init__(self, modalities, num_classes, **options):
         super().__init__(modalities, num_classes, **options)
-        self.loud = nn.Parameter(torch.zeros(()))
+        self.loud, self.loudness = nn.Parameter(torch.zeros(())), 1.0
 
     def loss(self, output, batch):
-        return super().loss(output, batch) | {"loud": self.scale * self.loud}
+        return super().loss(output, batch) | {"loud": self.loudness * self.loud}
 
     def configure_optimizers(self, params):
         return [torch.optim.SGD(self.head.parameters(), lr=0.1), torch.optim.SGD([self.loud], lr=0.1)]
 
 
 def test_the_gradients_of_each_optimiser_are_clipped_apart(train_probe):
-    def loud(method):
-        method.loss = lambda output, batch: Probe.loss(method, output, batch) | {"loud": 1e6 * method.loud}
-
-    quiet, _ = train_probe(TwoOptimizers, steps=2, gradient_clip=0.5, schedule=ScheduleParams())
-    shouted, _ = train_probe(TwoOptimizers, setup=loud, steps=2, gradient_clip=0.5, schedule=ScheduleParams())
+    changes = {"steps": 2, "gradient_clip": 0.5, "schedule": ScheduleParams()}
+    quiet, _ = train_probe(TwoOptimizers, **changes)
+    shouted, _ = train_probe(TwoOptimizers, setup=lambda method: setattr(method, "loudness", 1e6), **changes)
     assert torch.equal(quiet.head.weight, shouted.head.weight)
     assert float(shouted.loud.detach()) == pytest.approx(-2 * 0.1 * 0.5, rel=1e-5)
 

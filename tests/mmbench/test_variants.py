@@ -93,3 +93,24 @@ def test_the_expert_of_each_subset_is_a_variant():
     recipe = with_variants(load_recipe("laptop"), ["unimodal:irrg"])
     assert recipe.methods["unimodal:irrg"] == {"subset": "irrg"}
     assert main(["plan", "-m", "unimodal:red", "-d", "synthetic", "-r", "laptop"]) == 2
+
+
+def test_the_card_of_a_variant_is_that_of_its_method(capsys):
+    assert main(["info", "mmformer"]) == 0
+    card = capsys.readouterr().out
+    assert main(["info", "mmformer:small"]) == 0
+    assert capsys.readouterr().out == card
+    assert main(["info", "mmformer:smal"]) == 3
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("ae.norm=layer", "ae.generator_width=0", "gemmnet.discriminator_width=0", "gemmnet.base_width=-1"),
+        *("gemmnet.init=xavier", "gemmnet.dropout=abc", "mmformer.depth=0", "mmformer.hidden_width=0"),
+    ],
+)
+def test_a_value_that_cannot_be_built_is_an_invalid_recipe(option, capsys):
+    method = option.partition(".")[0]
+    assert main(["plan", "-m", method, "-d", "synthetic", "-r", "laptop", "--set", f"methods.{option}"]) == 2
+    assert f"methods.{method}: " in capsys.readouterr().err

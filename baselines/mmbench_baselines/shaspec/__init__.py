@@ -76,7 +76,6 @@ class ShaSpec(Method):
         "implementation (S1, S3, S4 mended): outputs, losses and gradient norms in float64; default: "
         "regression numbers"
     )
-    beware = "blind to the scale of a modality, as to twice the height: its normalisation removes it"
     deviations = (
         "Two dimensions instead of three: one axis dropped, strides (1, 2, 2) read as 2.",
         "Classes exclude each other: weighted cross-entropy and Dice of a softmax, not of sigmoids.",

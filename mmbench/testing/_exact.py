@@ -30,6 +30,8 @@ class ExactArithmetic(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func in _REPLACED:
             return _REPLACED[func](*args, **arguments)
         given = _by_name(func, args, arguments)
+        if given.get("dropout_p"):  # attention that drops by a hash of the sample's place, for one
+            return func(**given | {"dropout_p": 0.0})
         if torch.Tag.nondeterministic_seeded in func.tags or "generator" in given:
             return _without_chance(func, args, arguments, given)
         if given.get("training") and given.get("running_mean") is not None:
@@ -49,7 +51,7 @@ def _without_chance(
 ) -> Any:
     """Run a random operator, and put what it gives on the average where it put what it drew."""
     expected = _EXPECTED.get(func.overloadpacket.__name__.strip("_"))
-    if expected is None:  # attention, for one, which is random only if it is asked to drop something
+    if expected is None:  # random only if it is asked to be, and nothing above knew that it was
         return func(*args, **kwargs)
     value = expected(given)  # before the operator runs, which may write where it reads
     result = func(*args, **kwargs)

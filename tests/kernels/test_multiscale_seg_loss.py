@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmbench_kernels import multiscale_seg_loss
+from mmbench_kernels.ops import _seg_loss_bands
+from mmbench_kernels.ops.multiscale_seg_loss import multiscale_seg_loss_reference
 
 Array = NDArray[np.float64]
 
@@ -122,7 +124,199 @@ def test_multiscale_seg_loss_has_the_gradient_of_its_values(options: dict[str, A
         torch.randn(2, 4, h, w, dtype=torch.float64, requires_grad=True) for h, w in ((5, 3), (2, 3))
     )
     target = random_target(2, 5, 3)
-    assert torch.autograd.gradcheck(lambda *h: multiscale_seg_loss(h, target, **options)[0], heads)
+    # The table, not the sum: each term of each head has a gradient of its own.
+    assert torch.autograd.gradcheck(lambda *h: multiscale_seg_loss(h, target, **options)[1], heads)
+
+
+EVERY_OPTION = [
+    dict(zip(("interp", "clamp", "align_corners", "dice_classes"), values, strict=True))
+    for values in itertools.product(("logit", "prob"), (None, (0.05, 0.6)), (False, True), ("present", "all"))
+]
+SIZES = ((4, 5), (13, 17), (13, 9), (13, 17), (1, 1), (20, 30))
+
+
+@pytest.mark.parametrize("options", EVERY_OPTION)
+@pytest.mark.parametrize("rows", [1, 5, 13])
+def test_the_bands_add_up_to_the_reference(
+    options: dict[str, Any], rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_seg_loss_bands, "_BAND_ELEMENTS", rows * len(SIZES) * 4 * 17)
+    heads = [torch.randn(2, 4, h, w, dtype=torch.float64, requires_grad=True) for h, w in SIZES]
+    target, upstream = random_target(2, 13, 17), torch.randn(len(SIZES), 2, dtype=torch.float64)
+    target[:, :5][target[:, :5] == 255] = 0  # bands with and without ignored pixels
+    table = multiscale_seg_loss(heads, target, **options)[1]
+    expected = multiscale_seg_loss_reference(heads, target, **options)[1]
+    torch.testing.assert_close(table, expected, rtol=1e-13, atol=1e-14)
+    ours = torch.autograd.grad((table * upstream).sum(), heads)
+    theirs = torch.autograd.grad((expected * upstream).sum(), heads)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("interp", ["logit", "prob"])
+def test_float32_gradients_are_near_float64_at_the_size_of_a_window(interp: Any) -> None:
+    heads = [torch.randn(1, 6, 256 >> s, 256 >> s, requires_grad=True) for s in range(3)]
+    doubles = [head.detach().double().requires_grad_() for head in heads]
+    target = torch.randint(0, 6, (1, 256, 256))
+    clamp = (0.005, 1.0) if interp == "prob" else None
+    total = multiscale_seg_loss(heads, target, interp=interp, clamp=clamp, align_corners=True)[0]
+    expected = multiscale_seg_loss_reference(doubles, target, interp=interp, clamp=clamp, align_corners=True)[
+        0
+    ]
+    assert total.item() == pytest.approx(expected.item(), rel=1e-6)
+    pairs = zip(torch.autograd.grad(total, heads), torch.autograd.grad(expected, doubles), strict=True)
+    for single, double in pairs:
+        assert (single.double() - double).norm() < 1e-5 * double.norm()
+
+
+@pytest.mark.parametrize("options", EVERY_OPTION[::3])
+def test_the_operator_is_well_behaved_under_the_dispatcher(options: dict[str, Any]) -> None:
+    heads = [torch.randn(2, 4, h, w, dtype=torch.float64, requires_grad=True) for h, w in ((5, 3), (2, 3))]
+    flags = (options["clamp"], 1e-7, options["dice_classes"] == "all", options["interp"] == "prob", True, 255)
+    clamp = None if flags[0] is None else list(flags[0])
+    operator = torch.ops.mmbench.multiscale_seg_loss.default
+    torch.library.opcheck(operator, (heads, random_target(2, 5, 3), clamp, *flags[1:]))
+
+
+@pytest.mark.parametrize("options", [{}, {"interp": "prob", "clamp": (0.005, 1.0)}])
+def test_a_compiled_graph_holds_the_operator_whole(options: dict[str, Any]) -> None:
+    heads = [torch.randn(2, 4, h, w, requires_grad=True) for h, w in ((6, 5), (3, 3))]
+    target = random_target(2, 6, 5)
+
+    def function(*given: Tensor) -> Tensor:
+        return multiscale_seg_loss([2 * head for head in given], target, **options)[0]
+
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    eager, graph = function(*heads), compiled(*heads)
+    torch.testing.assert_close(graph, eager)
+    torch.testing.assert_close(torch.autograd.grad(graph, heads), torch.autograd.grad(eager, heads))
+
+
+def test_backward_keeps_the_logits_and_a_byte_a_pixel() -> None:
+    heads = [torch.randn(2, 6, 64 >> s, 64 >> s, requires_grad=True) for s in range(3)]
+    target = torch.randint(0, 6, (2, 64, 64))
+    inputs = {head.untyped_storage().data_ptr() for head in heads}
+    kept: dict[int, int] = {}
+
+    def note(saved: Tensor) -> Tensor:
+        storage = saved.untyped_storage()
+        if storage.data_ptr() not in inputs:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+        multiscale_seg_loss(heads, target)
+        ours = sum(kept.values())
+        kept.clear()
+        multiscale_seg_loss_reference(heads, target)
+    assert target.numel() <= ours < target.numel() + 1024
+    assert ours < sum(kept.values()) / 50
+
+
+def test_no_probability_of_the_size_of_the_target_is_made_for_a_coarse_head() -> None:
+    # At the size of the target, the probabilities of the heads are 48 MiB; the target itself is 4 MiB.
+    heads = [torch.randn(2, 3, 256, 256) for _ in range(8)]
+    target = torch.randint(0, 3, (2, 512, 512))
+    with torch.profiler.profile(profile_memory=True) as profiler:
+        multiscale_seg_loss(heads, target)
+    assert profiler.profiler is not None
+    events = profiler.profiler.kineto_results.events()
+    changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
+    peak = max(itertools.accumulate(change for _, change in sorted(changes, key=lambda pair: pair[0])))
+    assert 2**20 < peak < 30 * 2**20
+
+
+@pytest.mark.parametrize("interp", ["logit", "prob"])
+def test_two_runs_give_the_same_bits(interp: Any) -> None:
+    heads = [torch.randn(2, 5, 96 >> s, 96 >> s, requires_grad=True) for s in range(3)]
+    target = random_target(2, 96, 96, classes=5)
+    runs = []
+    for _ in range(2):
+        total, table = multiscale_seg_loss(heads, target, interp=interp)
+        runs.append((table, *torch.autograd.grad(total, heads)))
+    assert all(torch.equal(first, second) for first, second in zip(*runs, strict=True))
+
+
+def test_backward_may_run_twice_but_not_through_itself() -> None:
+    head = torch.randn(1, 3, 4, 4, requires_grad=True)
+    total, _ = multiscale_seg_loss([head], torch.randint(0, 3, (1, 4, 4)))
+    first = torch.autograd.grad(total, head, retain_graph=True)[0]
+    assert torch.equal(torch.autograd.grad(total, head, retain_graph=True)[0], first)
+    (again,) = torch.autograd.grad(total, head, create_graph=True)
+    with pytest.raises(RuntimeError, match="gradients of gradients"):
+        again.sum().backward()
+
+
+def test_a_head_that_needs_no_gradient_gets_none() -> None:
+    frozen, free = torch.randn(1, 3, 4, 4), torch.randn(1, 3, 4, 4, requires_grad=True)
+    multiscale_seg_loss([frozen, free], torch.randint(0, 3, (1, 4, 4)))[0].backward()
+    assert frozen.grad is None
+    assert free.grad is not None
+
+
+def test_an_empty_batch_gives_zero_and_an_empty_gradient() -> None:
+    heads = [torch.randn(0, 3, n, n, requires_grad=True) for n in (4, 2)]
+    total, table = multiscale_seg_loss(heads, torch.zeros(0, 4, 4, dtype=torch.int64))
+    total.backward()
+    assert total.item() == 0
+    assert table.shape == (2, 2)
+    assert heads[1].grad is not None
+    assert heads[1].grad.shape == (0, 3, 2, 2)
+
+
+@pytest.mark.parametrize("ignore_index", [255, -7, 0])
+def test_a_target_of_bytes_means_the_same(ignore_index: int) -> None:
+    logits, target = (
+        torch.randn(2, 4, 6, 5),
+        random_target(2, 6, 5, ignored=0.2 if ignore_index == 255 else 0),
+    )
+    expected = multiscale_seg_loss([logits], target, ignore_index=ignore_index)[1]
+    assert torch.equal(multiscale_seg_loss([logits], target.byte(), ignore_index=ignore_index)[1], expected)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 32, 300])
+def test_any_number_of_classes_is_taken(classes: int) -> None:
+    head = torch.randn(2, classes, 7, 6, dtype=torch.float64, requires_grad=True)
+    target = torch.randint(0, classes, (2, 7, 6))
+    pair = [
+        form([head], target, ignore_index=-1) for form in (multiscale_seg_loss, multiscale_seg_loss_reference)
+    ]
+    torch.testing.assert_close(pair[0][1], pair[1][1], rtol=1e-13, atol=1e-14)
+    ours, theirs = (torch.autograd.grad(total, head)[0] for total, _ in pair)
+    torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e4, -3.3])
+def test_constant_logits_cost_the_logarithm_of_the_number_of_classes(value: float) -> None:
+    # 262144 equal terms: a plain running sum in float32 would be off by 1e-3.
+    logits = torch.full((1, 4, 512, 512), value)
+    target = torch.zeros(1, 512, 512, dtype=torch.int64)
+    target[:, 256:] = 1
+    table = multiscale_seg_loss([logits, logits[..., ::2, ::2]], target)[1]
+    dice = 1 - 2 * 0.125 / (0.25 + 0.5)
+    expected = torch.tensor([[math.log(4) / 2, dice]] * 2)
+    torch.testing.assert_close(table, expected, rtol=1e-6, atol=0)
+
+
+def test_a_probability_that_underflows_still_costs_its_logit() -> None:
+    logits = torch.tensor([[300.0, 0.0], [0.0, 300.0]]).view(1, 2, 1, 2).requires_grad_()  # (B, K, 1, pixels)
+    table = multiscale_seg_loss([logits], torch.tensor([[[1, 0]]]))[1]
+    assert table[0, 0].item() == pytest.approx(150)
+    torch.autograd.backward(table[0, 0])
+    assert logits.grad is not None
+    assert logits.grad.flatten().tolist() == pytest.approx([0.25, -0.25, -0.25, 0.25])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_logits_get_gradients_of_their_dtype(dtype: torch.dtype) -> None:
+    heads = [torch.randn(1, 3, n, n).to(dtype).requires_grad_() for n in (8, 4)]
+    target = random_target(1, 8, 8, classes=3)
+    gradients = torch.autograd.grad(multiscale_seg_loss(heads, target)[0], heads)
+    wide = [head.detach().float().requires_grad_() for head in heads]
+    expected = torch.autograd.grad(multiscale_seg_loss(wide, target)[0], wide)
+    for given, exact in zip(gradients, expected, strict=True):
+        assert given.dtype == dtype
+        torch.testing.assert_close(given, exact.to(dtype))
 
 
 def test_multiscale_seg_loss_has_no_gradient_where_the_clamp_holds() -> None:
@@ -221,6 +415,11 @@ def test_multiscale_seg_loss_does_not_depend_on_strides_or_write_its_inputs() ->
     strided = logits.to(memory_format=torch.channels_last)
     turned = target.transpose(1, 2).contiguous().transpose(1, 2)
     torch.testing.assert_close(multiscale_seg_loss([strided], turned)[1], expected, rtol=1e-14, atol=0)
+    window = torch.randn(2, 7, 9, 11, dtype=torch.float64)[:, 1:5, 2:8, 3:8].copy_(logits)
+    torch.testing.assert_close(multiscale_seg_loss([window], target)[1], expected, rtol=1e-14, atol=0)
+    row = logits[:, :, :1].expand(-1, -1, 6, -1)
+    plain = multiscale_seg_loss([row.contiguous()], target)[1]
+    torch.testing.assert_close(multiscale_seg_loss([row], target)[1], plain, rtol=1e-14, atol=0)
     assert torch.equal(logits, kept[0])
     assert torch.equal(target, kept[1])
 
@@ -243,3 +442,17 @@ def test_multiscale_seg_loss_names_what_it_cannot_take(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         multiscale_seg_loss([torch.zeros(shape) for shape in shapes], target)
+
+
+def test_multiscale_seg_loss_refuses_what_it_does_not_know() -> None:
+    logits, target = torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)
+    with pytest.raises(TypeError, match=r"logits\[1\] is torch.float64 .* expected torch.float32"):
+        multiscale_seg_loss([logits, logits.double()], target)
+    with pytest.raises(ValueError, match="interp is 'nearest'"):
+        multiscale_seg_loss([logits], target, interp="nearest")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="dice_classes is 'some'"):
+        multiscale_seg_loss([logits], target, dice_classes="some")  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="'triton' cannot run"):
+        multiscale_seg_loss([logits], target, backend="triton")
+    with pytest.raises(ValueError, match="backend is 'cuda'"):
+        multiscale_seg_loss([logits], target, backend="cuda")  # type: ignore[arg-type]

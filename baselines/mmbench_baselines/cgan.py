@@ -16,9 +16,8 @@ from mmbench_baselines.blocks.gan import (
     GAN_OPTIMIZER,
     RECONSTRUCTION_WEIGHT,
     PatchDiscriminator,
-    adversarial_loss,
-    discriminator_loss,
     init_convolutions,
+    separate_losses,
 )
 from mmbench_baselines.blocks.imputation import ImputingMethod
 from mmbench_baselines.optim import OptimizerParams, build_optimizer
@@ -103,10 +102,10 @@ class CGAN(ImputingMethod):
 
         The discriminator's own keeps its full weight: its optimiser sees nothing else.
         """
-        judge = self.discriminators[name]
+        judged, fooled = separate_losses(self.discriminators[name], given, real, fake)
         return {
-            "discriminator": discriminator_loss(judge, given, real, fake),
-            "adversarial": ADVERSARIAL_WEIGHT * adversarial_loss(judge, given, fake, freeze=True),
+            "discriminator": judged,
+            "adversarial": ADVERSARIAL_WEIGHT * fooled,
             "reconstruction": RECONSTRUCTION_WEIGHT * F.l1_loss(fake, real),
         }
 

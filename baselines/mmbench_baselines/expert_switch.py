@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmbench_baselines.blocks.control import Control, rows_where
+from mmbench_baselines.blocks.control import Control
+from mmbench_baselines.blocks.presence import rows_where, subsets_of
 from mmbench_baselines.blocks.segmenter import Segmenter
 from mmbench_baselines.method import Batch, Output
 
@@ -107,8 +108,10 @@ class ExpertSwitch(Control):
 
     def _groups(self, present: Tensor) -> dict[int, Tensor]:
         """Return place of an expert -> its rows of the batch, (n,) int64, for the experts that have any."""
-        codes = (present.long() << torch.arange(present.shape[1], device=present.device)).sum(1)  # (B,)
-        return {code - 1: rows_where(codes == code) for code in torch.unique(codes).tolist()}
+        return {
+            sum(1 << column for column, there in enumerate(pattern) if there) - 1: rows
+            for pattern, rows in subsets_of(present).items()
+        }
 
 
 def _stacked(images: Mapping[str, Tensor], subset: Sequence[str], rows: Tensor) -> Tensor:

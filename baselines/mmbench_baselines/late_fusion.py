@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmbench_baselines.blocks.control import Control, rows_where
+from mmbench_baselines.blocks.control import Control
+from mmbench_baselines.blocks.presence import rows_with
 from mmbench_baselines.blocks.segmenter import Segmenter
 from mmbench_baselines.method import Batch, Output
 
@@ -69,10 +70,8 @@ class LateFusion(Control):
         """
         self.check_input(images, present)
         experts = {}
-        for (name, image), expert, column in zip(
-            images.items(), self.experts, present.unbind(1), strict=True
-        ):
-            if len(rows := rows_where(column)):
+        for column, ((name, image), expert) in enumerate(zip(images.items(), self.experts, strict=True)):
+            if len(rows := rows_with(present, column)):
                 experts[name] = (rows, expert(image.index_select(0, rows)))
         votes = torch.stack([_log_votes(rows, logits, len(present)) for rows, logits in experts.values()])
         # From logarithms: the probabilities of a sure expert underflow, and log 0 is no logit.

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from mmbench_baselines.blocks.presence import each_has_one
 from mmbench_baselines.optim import OptimizerParams, TrainingParams, build_optimizer
 
 
@@ -167,7 +168,7 @@ class Method(nn.Module, abc.ABC):
                 f"present is {tuple(present.shape)} {present.dtype}, "
                 f"expected {(batch_size, len(self.modalities))} torch.bool"
             )
-        if not bool(present.any(dim=1).all()):
+        if not each_has_one(present):
             raise ValueError("present has a row without any modality; each sample needs at least one")
         multiple, minimum = self.size_multiple, self.size_minimum
         padded = tuple(max(minimum, -(-side // multiple) * multiple) for side in (height, width))

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mmbench_baselines.blocks.control import Control, rows_where
+from mmbench_baselines.blocks.control import Control
+from mmbench_baselines.blocks.presence import rows_with
 from mmbench_baselines.blocks.segmenter import Decoder, Encoder
 from mmbench_baselines.method import Output
 
@@ -68,7 +69,7 @@ class ModalityDropout(Control):
         """Return the mean feature of each sample's present modalities at each scale, finest first."""
         sums: list[Tensor] = []
         for index, (encoder, image) in enumerate(zip(self.encoders, images.values(), strict=True)):
-            samples = rows_where(present[:, index])
+            samples = rows_with(present, index)
             if not len(samples):
                 continue
             features = encoder(image.index_select(0, samples))

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmbench_baselines.blocks.control import Control, concatenate_filled, rows_where
+from mmbench_baselines.blocks.control import Control, concatenate_filled
+from mmbench_baselines.blocks.presence import rows_where
 from mmbench_baselines.blocks.segmenter import Segmenter
 from mmbench_baselines.method import Batch, Output
 

@@ -98,7 +98,7 @@ def test_a_discriminator_sees_the_source_beside_the_real_and_the_generated_image
     for name, judge in method.discriminators.items():
         judge.register_forward_pre_hook(lambda _m, inputs, name=name: seen.append((name, *inputs)))
     method.training_step(batch)
-    assert [name for name, *_ in seen] == ["irrg"] * 3 + ["ndsm"] * 3
+    assert [name for name, *_ in seen] == ["irrg"] * 2 + ["ndsm"] * 2
     for name, condition, candidate in seen:
         source = {"irrg": "ndsm", "ndsm": "irrg"}[name]
         assert torch.equal(condition, batch.complete[source])

@@ -74,11 +74,6 @@ class Control(Method):
         return {name: share * term for name, term in terms.items()}
 
 
-def rows_where(condition: Tensor) -> Tensor:
-    """Return the int64 indices of the rows for which a (B,) bool condition holds."""
-    return condition.nonzero().squeeze(1)
-
-
 def concatenate_filled(
     images: Mapping[str, Tensor], present: Tensor, columns: Sequence[int] | None = None
 ) -> Tensor:

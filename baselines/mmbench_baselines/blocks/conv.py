@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from mmbench_kernels import norm_act_pad
 from mmbench_kernels.ops.norm_act_pad import Groups, PadMode
 
+NEGATIVE_SLOPE = 0.2
+"""Of the leaky ReLU before every convolution."""
+
 SegmenterInit = Literal["kaiming", "pytorch"]
 
 
@@ -28,7 +31,7 @@ def init_kaiming(module: nn.Module) -> None:
 
 
 class PreActivationConv(nn.Conv2d):
-    """Normalise, leaky ReLU with slope 0.2, pad, convolve: (B, C, H, W) -> (B, out, H/stride, W/stride).
+    """Normalise, leaky ReLU, pad, convolve: (B, C, H, W) -> (B, out, H/stride, W/stride).
 
     The normalisation has neither weights nor running statistics, so a sample never depends on its neighbours
     in the batch.
@@ -66,5 +69,7 @@ class PreActivationConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution of the padded, rectified, normalised input."""
-        y = norm_act_pad(x, groups=self.norm, negative_slope=0.2, pad=self.pad, pad_mode=self.pad_mode)
+        y = norm_act_pad(
+            x, groups=self.norm, negative_slope=NEGATIVE_SLOPE, pad=self.pad, pad_mode=self.pad_mode
+        )
         return F.conv2d(y, self.weight, self.bias, self.stride)

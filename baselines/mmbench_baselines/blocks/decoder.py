@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmbench_baselines.blocks.conv import PreActivationConv
+from mmbench_baselines.blocks.conv import NEGATIVE_SLOPE, PreActivationConv
 from mmbench_baselines.blocks.encoder import stage_widths
+from mmbench_kernels import modal_fuse
 from mmbench_kernels.ops.norm_act_pad import Groups
 
 
@@ -42,7 +43,7 @@ class UpStep(nn.Module):
 
 
 class FusionBlock(nn.Module):
-    """Bring the concatenated maps of all modalities to the width of one."""
+    """Bring the maps of all modalities to the width of one."""
 
     def __init__(self, in_channels: int, width: int, norm: Groups) -> None:
         """Build 1x1, 3x3 (zero padded) and 1x1 convolutions.
@@ -57,9 +58,18 @@ class FusionBlock(nn.Module):
         self.conv1 = PreActivationConv(width, width, norm=norm, pad_mode="zeros")
         self.conv2 = PreActivationConv(width, width, 1, norm=norm)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, width, H, W)."""
-        return cast(Tensor, self.conv2(self.conv1(self.conv0(x))))
+    def forward(self, maps: Sequence[Tensor], present: Tensor | None = None) -> Tensor:
+        """Return (B, width, H, W).
+
+        Args:
+            maps: (B, C, H, W) of each modality.
+            present: (B, M) bool; the map of an absent modality counts as zeros. None: all are present.
+        """
+        first = self.conv0
+        x = modal_fuse(
+            maps, first.weight, first.bias, present=present, groups=first.norm, negative_slope=NEGATIVE_SLOPE
+        )
+        return cast(Tensor, self.conv2(self.conv1(x)))
 
 
 class FusionDecoder(nn.Module):
@@ -87,24 +97,30 @@ class FusionDecoder(nn.Module):
         self.side_heads = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in widths[1:])
 
     def forward(
-        self, skips: Sequence[Tensor], bottleneck: Tensor, *, sides: bool = False
+        self,
+        skips: Sequence[Sequence[Tensor]],
+        bottleneck: Tensor,
+        *,
+        present: Tensor | None = None,
+        sides: bool = False,
     ) -> tuple[Tensor, list[Tensor]]:
         """Return the logits, and those of the coarser scales.
 
         Args:
-            skips: The encoders' first four maps, finest first, modalities concatenated on channels.
+            skips: The encoders' first four maps, finest first, of each a map a modality.
             bottleneck: (B, M·16·base, H/16, W/16).
+            present: (B, M) bool; absent modalities' skips count as zeros. None: all are present.
             sides: Whether the heads of the coarser scales run.
 
         Returns:
             (B, K, H, W), and the list of (B, K, H/s, W/s) for s = 2, 4, 8, 16; empty without `sides`.
         """
-        x = self.fusions[-1](bottleneck)
+        x = self.fusions[-1]([bottleneck])
         coarse = [x]
         for up, fusion, skip in zip(
             reversed(self.ups), reversed(self.fusions[:-1]), reversed(skips), strict=True
         ):
-            x = up(x, fusion(skip))
+            x = up(x, fusion(skip, present))
             coarse.append(x)
         finest_first = coarse[-2::-1]
         side_logits = (

@@ -6,7 +6,8 @@ Source: pix2pix (arXiv 1611.07004), in the depth and width of GEMMNet.
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from collections.abc import Callable
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -211,6 +212,64 @@ def adversarial_loss(discriminator: nn.Module, condition: Tensor, fake: Tensor, 
     frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
     logits: Tensor = torch.func.functional_call(discriminator, frozen, (condition, fake))
     return _cross_entropy(logits, is_real=True)
+
+
+def separate_losses(
+    discriminator: nn.Module, condition: Tensor, real: Tensor, fake: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return `discriminator_loss` and the frozen `adversarial_loss`, with one pass over the generated images.
+
+    Both terms judge the same images with the same weights; only the way of their gradients differs. Where
+    normalisation keeps running statistics a pass has side effects, and there are two, as published.
+
+    Args:
+        discriminator: (condition, candidate) -> logits.
+        condition: (B, C, H, W), without gradient.
+        real: (B, C', H, W) real images.
+        fake: (B, C', H, W) generated ones.
+    """
+    if any(isinstance(module, nn.BatchNorm2d) for module in discriminator.modules()):
+        judged = discriminator_loss(discriminator, condition, real, fake)
+        return judged, adversarial_loss(discriminator, condition, fake, freeze=True)
+    originals = dict(discriminator.named_parameters())
+    leaves = {name: _leaf(parameter) for name, parameter in originals.items()}
+    image = _leaf(fake)
+    with torch.enable_grad():
+        logits = torch.func.functional_call(discriminator, leaves, (condition.detach(), image))
+    rejoin = cast(Callable[..., Tensor], _Rejoin.apply)
+    to_weights = rejoin((logits, *leaves.values()), *originals.values())
+    to_images = rejoin((logits, image), fake)
+    on_real = _cross_entropy(discriminator(condition, real), is_real=True)
+    on_fake = _cross_entropy(to_weights, is_real=False)
+    return (on_real + on_fake) / 2, _cross_entropy(to_images, is_real=True)
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    """Return the same values as the start of a graph of their own."""
+    return tensor.detach().requires_grad_(tensor.requires_grad)
+
+
+class _Rejoin(torch.autograd.Function):
+    """The result of a graph of its own, joined to some of the tensors from which its leaves were detached.
+
+    Joined twice, to parameters and to images, it gives each the gradient of another loss. That remains two
+    backward passes, since every layer gets two gradients that do not add up; one forward pass serves both.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, graph: tuple[Tensor, ...], *originals: Tensor) -> Tensor:
+        """Return the result, the first of `graph`; the others are the leaves, one an original."""
+        ctx.result, *ctx.leaves = graph
+        return graph[0].detach()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient to each of the originals."""
+        learning = [leaf for leaf in ctx.leaves if leaf.requires_grad]
+        # Retained for the other side, which may come later or not at all.
+        found = iter(torch.autograd.grad(ctx.result, learning, gradient, retain_graph=True))
+        return None, *(next(found) if leaf.requires_grad else None for leaf in ctx.leaves)
 
 
 def _cross_entropy(logits: Tensor, *, is_real: bool) -> Tensor:

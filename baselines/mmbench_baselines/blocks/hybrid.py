@@ -122,13 +122,20 @@ class HybridFusion(nn.Module):
         self.decoder = FusionDecoder(num_modalities, base_width, num_classes, norm=norm)
 
     def forward(
-        self, features: Sequence[Features], *, sides: bool = False, attended: Tensor | None = None
+        self,
+        features: Sequence[Features],
+        *,
+        sides: bool = False,
+        present: Tensor | None = None,
+        attended: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Fuse the features of all modalities.
 
         Args:
             features: One a modality.
             sides: Whether the heads of the coarser scales run.
+            present: (B, M) bool; absent modalities' maps count as zeros, and their tokens have to be zeros.
+                None: all are present.
             attended: (B, M) bool, the modalities whose tokens are attended to; the others' leave the
                 transformer as zeros. None: all. No row may be without any.
 
@@ -143,9 +150,8 @@ class HybridFusion(nn.Module):
             tokens = self.transformer(tokens, torch.cat(positions, dim=1), attended)
         height, width = features[0].maps[-1].shape[-2:]
         bottleneck = self.inter_proj(self._to_map(tokens, len(features), height, width))
-        levels = zip(*(feature.maps[:-1] for feature in features), strict=True)
-        skips = [torch.cat(level, dim=1) for level in levels]
-        logits, side_logits = self.decoder(skips, bottleneck, sides=sides)
+        skips = list(zip(*(feature.maps[:-1] for feature in features), strict=True))
+        logits, side_logits = self.decoder(skips, bottleneck, present=present, sides=sides)
         return logits, side_logits
 
     def _to_map(self, tokens: Tensor, num_modalities: int, height: int, width: int) -> Tensor:

@@ -15,6 +15,7 @@ from mmbench_baselines.blocks.conv import init_kaiming
 from mmbench_baselines.blocks.decoder import FusionDecoder
 from mmbench_baselines.blocks.encoder import REDUCTION, ConvEncoder
 from mmbench_baselines.blocks.gan import ImageGenerator, init_convolutions
+from mmbench_baselines.blocks.presence import rows_without
 from mmbench_baselines.method import Batch, Method, Output
 from mmbench_baselines.optim import OptimizerParams, ScheduleParams, TrainingParams
 from mmbench_kernels import multiscale_seg_loss
@@ -60,8 +61,8 @@ def complete_images(method: str, batch: Batch) -> Mapping[str, Tensor]:
 
 def missing_rows(present: Tensor, names: list[str]) -> dict[str, Tensor]:
     """Return modality -> int64 indices of the rows of `present` (B, M) that lack it, where some do."""
-    rows = {name: (~present[:, column]).nonzero().squeeze(1) for column, name in enumerate(names)}
-    return {name: index for name, index in rows.items() if index.numel()}
+    rows = {name: rows_without(present, column) for column, name in enumerate(names)}
+    return {name: index for name, index in rows.items() if len(index)}
 
 
 def fill_rows(
@@ -211,6 +212,6 @@ class ImputingMethod(Method):
     def _segment(self, images: Mapping[str, Tensor]) -> Output:
         """Segment images of which none is missing."""
         maps = [self.encoders[name](image) for name, image in images.items()]
-        *skips, bottleneck = (torch.cat(level, dim=1) for level in zip(*maps, strict=True))
-        logits, _ = self.decoder(skips, bottleneck)
+        *skips, deepest = zip(*maps, strict=True)
+        logits, _ = self.decoder(skips, torch.cat(deepest, dim=1))
         return Output(logits, imputed=dict(images))

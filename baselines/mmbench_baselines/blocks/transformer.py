@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmbench_kernels import modal_attention
+from mmbench_kernels.ops.modal_attention import modal_attention_qkvpacked
 
 DropoutSites = Literal["branch", "all"]
 
@@ -74,14 +74,12 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor, attended: Tensor | None = None) -> Tensor:
         """Return (B, N, D); see `Transformer`."""
         batch_size, count, width = tokens.shape
-        qkv = self.qkv(tokens).view(batch_size, count, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, h, N, D/h)
-        dropout_p = self.matrix_dropout if self.training else 0.0
-        if attended is None:
-            mixed = modal_attention(q, k, v, dropout_p=dropout_p)
-        else:
-            keys = attended[:, None, None, :]  # the same for every head and query
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=dropout_p)
+        mixed = modal_attention_qkvpacked(
+            self.qkv(tokens).view(batch_size, count, 3, self.heads, width // self.heads),
+            present=attended,
+            mode="full" if attended is None else "skip_tokens",
+            dropout_p=self.matrix_dropout if self.training else 0.0,
+        )  # (B, h, N, D/h)
         return cast(Tensor, self.proj_dropout(self.proj(mixed.transpose(1, 2).reshape(tokens.shape))))
 
 

@@ -13,6 +13,7 @@ from mmbench_baselines.blocks.gan import (
     RECONSTRUCTION_WEIGHT,
     adversarial_loss,
     discriminator_loss,
+    separate_losses,
 )
 from mmbench_baselines.gemmnet.presets import Variant
 
@@ -30,8 +31,11 @@ def generation_terms(
         variant: For `condition` and `adversarial`.
     """
     condition = real if variant.condition == "target" else given
-    judged = discriminator_loss(discriminator, condition, real, fake)
-    fooled = adversarial_loss(discriminator, condition, fake, freeze=variant.adversarial == "separate")
+    if variant.adversarial == "separate":
+        judged, fooled = separate_losses(discriminator, condition, real, fake)
+    else:
+        judged = discriminator_loss(discriminator, condition, real, fake)
+        fooled = adversarial_loss(discriminator, condition, fake, freeze=False)
     return {
         "discriminator": ADVERSARIAL_WEIGHT * judged,
         "adversarial": ADVERSARIAL_WEIGHT * fooled,

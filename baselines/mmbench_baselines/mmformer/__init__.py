@@ -16,6 +16,7 @@ from mmbench_baselines.blocks.decoder import ModalityDecoder
 from mmbench_baselines.blocks.encoder import REDUCTION, deepest_side
 from mmbench_baselines.blocks.hybrid import Features, HybridEncoder, HybridFusion, TokenLayout
 from mmbench_baselines.blocks.losses import DiceClasses, Interp, segmentation_parts
+from mmbench_baselines.blocks.presence import all_have, rows_with
 from mmbench_baselines.blocks.presets import Preset, resolve_variant
 from mmbench_baselines.blocks.transformer import DropoutSites, TransformerParams
 from mmbench_baselines.method import Batch, Method, Output
@@ -168,19 +169,17 @@ class MMFormer(Method):
 
     def _segment(self, images: Mapping[str, Tensor], present: Tensor, *, encoded: Tensor) -> Output:
         """Segment from what is present; `encoded` (B, M), more than that, counts in training's aux only."""
-        samples = {
-            name: column.nonzero().squeeze(1) for name, column in zip(images, encoded.unbind(1), strict=True)
-        }
+        samples = {name: rows_with(encoded, column) for column, name in enumerate(images)}
         # A modality that no sample has is encoded as an empty batch: no special case, zero gradients.
         features = {
             name: self.encoders[name](image.index_select(0, samples[name])) for name, image in images.items()
         }
         visible = [
-            _zero_where_absent(features[name], samples[name], column)
-            for name, column in zip(images, present.unbind(1), strict=True)
+            _zero_where_absent(features[name], samples[name], present, column)
+            for column, name in enumerate(images)
         ]
         attended = present if self.variant.tokens == "skip" else None
-        logits, sides = self.fusion(visible, sides=self.training, attended=attended)
+        logits, sides = self.fusion(visible, sides=self.training, present=present, attended=attended)
         if not self.training:
             return Output(logits)
         # The modalities share the decoder's weights: one pass over all of them as rows of one batch.
@@ -234,16 +233,17 @@ class MMFormer(Method):
         return named
 
 
-def _zero_where_absent(features: Features, samples: Tensor, present: Tensor) -> Features:
+def _zero_where_absent(features: Features, samples: Tensor, present: Tensor, column: int) -> Features:
     """Return the features of all B samples, zeros where absent.
 
     Args:
         features: Of n samples.
         samples: (n,) int64, which of the batch these are, in order; the present ones are among them.
-        present: (B,) bool.
+        present: (B, M) bool.
+        column: The modality's.
     """
-    if bool(present.all()):
+    if all_have(present, column):
         return features
-    kept = present[samples]
-    rows = samples[kept]
+    rows = rows_with(present, column)
+    kept = slice(None) if len(rows) == len(samples) else present[samples, column]
     return features.over_batch(lambda x: x.new_zeros(len(present), *x.shape[1:]).index_copy(0, rows, x[kept]))

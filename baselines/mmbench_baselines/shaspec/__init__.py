@@ -175,8 +175,8 @@ class ShaSpec(Method):
         chosen = [routing.substituted(x) if choices.substitute_skips else x[routing.own] for x in skips]
         batch_size, count = present.shape
         logits = self.decoder(
-            fused.view(batch_size, -1, *fused.shape[2:]),
-            [x.view(batch_size, -1, *x.shape[2:]) for x in chosen],
+            fused.reshape(batch_size, -1, *fused.shape[2:]),
+            [x.reshape(batch_size, -1, *x.shape[2:]) for x in chosen],
         )
         domain = self.domain_head(vectors)[routing.own]
         return Output(

@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mmbench_baselines.blocks.presence import absent_pairs, rows_with
+
 Substitute = Literal["mean", "first"]
 
 
@@ -62,11 +64,13 @@ def route(present: Tensor, *, skip_absent: bool, substitute: Substitute) -> Rout
     first = row.gather(1, present.int().argmax(1, keepdim=True))  # (B, 1)
     from_first = torch.where(present, row, first)
     available = present.sum(1, keepdim=True)
-    several = ~present & (available > 1) if substitute == "mean" else torch.zeros_like(present)
-    averaged = several.flatten().nonzero().squeeze(1)
+    averaged = absent_pairs(present, beside=2 if substitute == "mean" else count)
     sample = averaged // count
     return Routing(
-        samples=[column.nonzero().squeeze(1) for column in encoded.unbind(1)],
+        samples=[
+            rows_with(present, column) if skip_absent else torch.arange(batch_size, device=present.device)
+            for column in range(count)
+        ],
         own=torch.where(encoded, row, first).flatten(),
         substitute=from_first.flatten(),
         averaged=averaged,

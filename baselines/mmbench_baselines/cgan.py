@@ -16,8 +16,8 @@ from mmbench_baselines.blocks.gan import (
     GAN_OPTIMIZER,
     RECONSTRUCTION_WEIGHT,
     PatchDiscriminator,
+    adversarial_losses,
     init_convolutions,
-    separate_losses,
 )
 from mmbench_baselines.blocks.imputation import ImputingMethod
 from mmbench_baselines.optim import OptimizerParams, build_optimizer
@@ -102,7 +102,7 @@ class CGAN(ImputingMethod):
 
         The discriminator's own keeps its full weight: its optimiser sees nothing else.
         """
-        judged, fooled = separate_losses(self.discriminators[name], given, real, fake)
+        judged, fooled = adversarial_losses(self.discriminators[name], given, real, fake, freeze=True)
         return {
             "discriminator": judged,
             "adversarial": ADVERSARIAL_WEIGHT * fooled,

@@ -6,7 +6,8 @@ Source: pix2pix (arXiv 1611.07004), in the depth and width of GEMMNet.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, cast
 
 import torch
@@ -169,6 +170,8 @@ class PatchDiscriminator(nn.Module):
     def forward(self, condition: Tensor, candidate: Tensor) -> Tensor:
         """Return a logit a patch, (B, 1, H/8 - 2, W/8 - 2), positive where it looks real."""
         x = torch.cat((condition, candidate), dim=1)
+        if x.device.type == "cpu":  # forward and backward take 5 % less so, 9 % in bfloat16
+            x = x.contiguous(memory_format=torch.channels_last)
         for conv, norm in zip(self.convs, self.norms, strict=False):
             x = F.leaky_relu(norm(conv(x)), 0.2)
         return cast(Tensor, self.convs[-1](x))
@@ -183,65 +186,51 @@ def init_convolutions(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def discriminator_loss(discriminator: nn.Module, condition: Tensor, real: Tensor, fake: Tensor) -> Tensor:
-    """Return the mean of the two binary cross-entropies; the generator gets no gradient from it.
-
-    Args:
-        discriminator: (condition, candidate) -> logits.
-        condition: (B, C, H, W).
-        real: (B, C', H, W) real images.
-        fake: (B, C', H, W) generated ones.
-    """
-    on_real = _cross_entropy(discriminator(condition, real), is_real=True)
-    on_fake = _cross_entropy(discriminator(condition, fake.detach()), is_real=False)
-    return (on_real + on_fake) / 2
-
-
-def adversarial_loss(discriminator: nn.Module, condition: Tensor, fake: Tensor, *, freeze: bool) -> Tensor:
-    """Return the binary cross-entropy against "real" that the generator minimises.
-
-    Args:
-        discriminator: (condition, candidate) -> logits.
-        condition: (B, C, H, W).
-        fake: (B, C', H, W) generated images.
-        freeze: Whether the discriminator's parameters are kept out of the gradient.
-    """
-    if not freeze:
-        return _cross_entropy(discriminator(condition, fake), is_real=True)
-    # Detached parameters instead of requires_grad: nothing to restore, and the other term keeps its graph.
-    frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
-    logits: Tensor = torch.func.functional_call(discriminator, frozen, (condition, fake))
-    return _cross_entropy(logits, is_real=True)
-
-
-def separate_losses(
-    discriminator: nn.Module, condition: Tensor, real: Tensor, fake: Tensor
+def adversarial_losses(
+    discriminator: nn.Module, condition: Tensor, real: Tensor, fake: Tensor, *, freeze: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return `discriminator_loss` and the frozen `adversarial_loss`, with one pass over the generated images.
+    """Return what the discriminator minimises, and what the generator does.
 
-    Both terms judge the same images with the same weights; only the way of their gradients differs. Where
-    normalisation keeps running statistics a pass has side effects, and there are two, as published.
+    The one is the mean of the binary cross-entropies of real images against "real" and of generated ones
+    against "generated", without a gradient to these; the other that of generated images against "real". Both
+    judge the same images with the same weights, so that one pass over the generated images serves both.
+    Running statistics move as by the two passes it stands for.
 
     Args:
         discriminator: (condition, candidate) -> logits.
         condition: (B, C, H, W), without gradient.
         real: (B, C', H, W) real images.
         fake: (B, C', H, W) generated ones.
+        freeze: Whether the discriminator's parameters are kept out of the second term's gradient.
     """
-    if any(isinstance(module, nn.BatchNorm2d) for module in discriminator.modules()):
-        judged = discriminator_loss(discriminator, condition, real, fake)
-        return judged, adversarial_loss(discriminator, condition, fake, freeze=True)
+    on_real = _cross_entropy(discriminator(condition, real), is_real=True)
     originals = dict(discriminator.named_parameters())
     leaves = {name: _leaf(parameter) for name, parameter in originals.items()}
     image = _leaf(fake)
-    with torch.enable_grad():
+    with _as_if_passed_twice(discriminator), torch.enable_grad():
         logits = torch.func.functional_call(discriminator, leaves, (condition.detach(), image))
     rejoin = cast(Callable[..., Tensor], _Rejoin.apply)
-    to_weights = rejoin((logits, *leaves.values()), *originals.values())
-    to_images = rejoin((logits, image), fake)
-    on_real = _cross_entropy(discriminator(condition, real), is_real=True)
+    to_weights, to_images = (
+        rejoin((logits, *leaves.values()), *originals.values()),
+        rejoin((logits, image), fake),
+    )
     on_fake = _cross_entropy(to_weights, is_real=False)
-    return (on_real + on_fake) / 2, _cross_entropy(to_images, is_real=True)
+    fooled = to_images if freeze else to_images + (to_weights - to_weights.detach())
+    return (on_real + on_fake) / 2, _cross_entropy(fooled, is_real=True)
+
+
+@contextmanager
+def _as_if_passed_twice(module: nn.Module) -> Iterator[None]:
+    """Let the pass inside move running statistics as far as two passes over the same batch would."""
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    before = [{name: buffer.clone() for name, buffer in norm.named_buffers()} for norm in norms]
+    yield
+    for norm, old in zip(norms, before, strict=True):
+        for name, buffer in norm.named_buffers():
+            # r' = (1 - m) r + m s, and once more with the same s: r'' = r' + (1 - m) (r' - r). By `data`, as
+            # backward would refuse what it saved and changed since; in training it does not read it.
+            weight = 1 - (norm.momentum or 0.0) if buffer.is_floating_point() else 1
+            buffer.data.add_(buffer - old[name], alpha=weight)
 
 
 def _leaf(tensor: Tensor) -> Tensor:
@@ -252,7 +241,7 @@ def _leaf(tensor: Tensor) -> Tensor:
 class _Rejoin(torch.autograd.Function):
     """The result of a graph of its own, joined to some of the tensors from which its leaves were detached.
 
-    Joined twice, to parameters and to images, it gives each the gradient of another loss. That remains two
+    Joined twice, to parameters and to images, it gives each the gradient of other losses. That remains two
     backward passes, since every layer gets two gradients that do not add up; one forward pass serves both.
     """
 

@@ -11,9 +11,7 @@ from torch.nn import functional as F
 from mmbench_baselines.blocks.gan import (
     ADVERSARIAL_WEIGHT,
     RECONSTRUCTION_WEIGHT,
-    adversarial_loss,
-    discriminator_loss,
-    separate_losses,
+    adversarial_losses,
 )
 from mmbench_baselines.gemmnet.presets import Variant
 
@@ -31,11 +29,9 @@ def generation_terms(
         variant: For `condition` and `adversarial`.
     """
     condition = real if variant.condition == "target" else given
-    if variant.adversarial == "separate":
-        judged, fooled = separate_losses(discriminator, condition, real, fake)
-    else:
-        judged = discriminator_loss(discriminator, condition, real, fake)
-        fooled = adversarial_loss(discriminator, condition, fake, freeze=False)
+    judged, fooled = adversarial_losses(
+        discriminator, condition, real, fake, freeze=variant.adversarial == "separate"
+    )
     return {
         "discriminator": ADVERSARIAL_WEIGHT * judged,
         "adversarial": ADVERSARIAL_WEIGHT * fooled,

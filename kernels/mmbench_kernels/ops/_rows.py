@@ -41,6 +41,11 @@ def worth_pieces(values: int, device: torch.device) -> bool:
     return device.type == "cpu" and values >= WORTH_PIECES
 
 
+def is_fused_by_compiler(device: torch.device) -> bool:
+    """Return whether torch.compile is at work for inference on a CPU, where its fused loops win."""
+    return device.type == "cpu" and torch.compiler.is_compiling() and not torch.is_grad_enabled()
+
+
 def as_rows(x: Tensor) -> Tensor:
     """Return (B, C, H, W) as (B, H, W·C); a copy unless x is channels-last."""
     x = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mmbench_kernels.ops import _modal_fuse_rows as rows
 from mmbench_kernels.ops._modal_fuse_rows import refuse_unmapped
 from mmbench_kernels.ops._registration import Backend, check_backend, declare
-from mmbench_kernels.ops._rows import Groups, worth_pieces
+from mmbench_kernels.ops._rows import Groups, is_fused_by_compiler, worth_pieces
 from mmbench_kernels.ops.norm_act_pad import norm_act_pad
 
 Missing = Literal["zero", "drop"]
@@ -72,7 +72,8 @@ def modal_fuse(
             f"modal_fuse: present is {tuple(present.shape)} {present.dtype}, "
             f"expected ({batch}, {len(features)}) torch.bool"
         )
-    if missing == "zero" and not worth_pieces(batch and maps[0][0].numel() * len(maps), maps[0].device):
+    values, device = batch and maps[0][0].numel() * len(maps), maps[0].device
+    if missing == "zero" and (is_fused_by_compiler(device) or not worth_pieces(values, device)):
         return _plain(features, widths, matrix, bias, present, groups, eps, negative_slope)
     slots = [slot for slot, each in enumerate(features) if each is not None]
     options = (present, slots, widths, groups, eps, negative_slope, missing)

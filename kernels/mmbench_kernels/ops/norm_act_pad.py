@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from mmbench_kernels.ops._norm_act_pad_rows import backward, backward_fake, forward, forward_fake
 from mmbench_kernels.ops._registration import Backend, check_backend, declare
 from mmbench_kernels.ops._rows import Groups as Groups
-from mmbench_kernels.ops._rows import worth_pieces
+from mmbench_kernels.ops._rows import compute_dtype, is_fused_by_compiler, worth_pieces
 
 PadMode = Literal["reflect", "zeros", "none"]
 
@@ -77,6 +77,8 @@ def norm_act_pad(
     x = x if isinstance(x, Tensor) else _joined(x)
     _check(x, groups, weight, bias, negative_slope, pad, pad_mode)
     pad = 0 if pad_mode == "none" else pad
+    if is_fused_by_compiler(x.device):
+        return _fusable(x, groups, weight, bias, eps, negative_slope, pad, pad_mode)
     if not worth_pieces(x[0].numel() if len(x) else 0, x.device):
         return _plain(x, groups, weight, bias, eps, negative_slope, pad, pad_mode)
     y: Tensor = _FORWARD(x, weight, bias, groups, eps, negative_slope, pad, pad_mode)[0]
@@ -98,6 +100,29 @@ def _plain(
     # torch.group_norm, not F.group_norm, which refuses a map of one pixel (it has variance 0 and becomes the
     # bias). Contiguous, as the CPU path for channels_last takes the variance as E[x²] - E[x]² and cancels.
     y = F.leaky_relu(torch.group_norm(x.contiguous(), count, weight, bias, eps), negative_slope)
+    if pad == 0:
+        return y
+    return F.pad(y, (pad, pad, pad, pad), mode="reflect" if pad_mode == "reflect" else "constant")
+
+
+def _fusable(
+    x: Tensor,
+    groups: Groups,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    negative_slope: float,
+    pad: int,
+    pad_mode: PadMode,
+) -> Tensor:
+    """Return the same, channels-last, in steps that a compiler joins to what stands before and behind."""
+    axes = (2, 3) if groups == "channel" else (1, 2, 3)
+    wide = x.contiguous(memory_format=torch.channels_last).to(compute_dtype(x))
+    centred = wide - wide.mean(axes, keepdim=True)
+    y = centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt()
+    y = y if weight is None else y * weight[:, None, None]
+    y = y if bias is None else y + bias[:, None, None]
+    y = F.leaky_relu(y, negative_slope).to(x.dtype)
     if pad == 0:
         return y
     return F.pad(y, (pad, pad, pad, pad), mode="reflect" if pad_mode == "reflect" else "constant")

@@ -44,6 +44,7 @@ class Run:
         device: Where to train.
         results: Folder of the records.
         workers: Reading processes.
+        compiled: Whether the test tiles are predicted by compiled graphs.
         command: As typed, for the record.
     """
 
@@ -53,6 +54,7 @@ class Run:
     device: torch.device
     results: Path
     workers: int = 0
+    compiled: bool = False
     command: str = ""
 
     @cached_property

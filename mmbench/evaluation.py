@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmbench.compilation import CompiledMethod
 from mmbench.datasets._dataset import TEST_LABELS, Dataset, Labels, Role
 from mmbench.devices import autocast
 from mmbench.errors import CellFailedError, DataError
@@ -25,6 +26,9 @@ from mmbench_baselines.method import Method
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called after each tile of each scenario with (done, in all, figures)."""
+
+
+Predictor = Method | CompiledMethod
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Evaluator:
 
     def confusions(
         self,
-        method: Method,
+        method: Predictor,
         role: Role,
         labels: Labels,
         progress: Progress | None = None,
@@ -53,7 +57,7 @@ class Evaluator:
         """Score every scenario on the tiles of a role.
 
         Args:
-            method: To score; left in evaluation mode.
+            method: To score, or graphs compiled of it; left in evaluation mode.
             role: Whose tiles.
             labels: Which labels are the truth.
             progress: Told after each tile of each scenario.
@@ -110,7 +114,7 @@ class Evaluator:
     @torch.no_grad()
     def _tile_confusion(
         self,
-        method: Method,
+        method: Predictor,
         tile_id: str,
         scenario: Scenario,
         labels: Labels,

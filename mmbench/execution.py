@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mmbench import search, training
 from mmbench._version import __version__
 from mmbench.cells import Cell, Run, identity
+from mmbench.compilation import CompiledMethod
 from mmbench.datasets._dataset import TEST_LABELS
 from mmbench.datasets._prepared.dataset import pixel_source
 from mmbench.devices import environment
@@ -182,7 +183,11 @@ def _train_and_score(
     }
     record.no_peek = run.evaluator.check_no_peek(cell.method, method)
     imputation = ImputationError()
-    confusions = run.evaluator.confusions(method, "test", TEST_LABELS, tell("test"), imputation)
+    predictor = CompiledMethod(method) if run.compiled else method
+    confusions = run.evaluator.confusions(predictor, "test", TEST_LABELS, tell("test"), imputation)
+    if isinstance(predictor, CompiledMethod):
+        record.provenance["compiled"] = predictor.summary()
+        _LOG.info("compiled: %s", predictor.summary())
     record.imputation = imputation.as_dict()
     record.scenarios = {
         name: asdict(scores(matrices.sum(0), run.dataset.scored_classes))

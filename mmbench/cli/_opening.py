@@ -134,6 +134,7 @@ def open_run(
     workers: int = 0,
     cache: Path | None = None,
     no_cache: bool = False,
+    compiled: bool = False,
 ) -> Run:
     """Check every name and option, then open the data: nothing is trained before all is known to be right."""
     from mmbench.registry import entry
@@ -158,5 +159,6 @@ def open_run(
         device=resolve_device(device),
         results=results,
         workers=workers,
+        compiled=compiled,
         command=shlex.join(["mmbench", *sys.argv[1:]]),
     )

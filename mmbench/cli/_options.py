@@ -62,6 +62,13 @@ Cache = Annotated[
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Read the files, whatever is prepared.")]
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Reading processes; the result is the same.")]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Score with compiled graphs: faster after minutes of compiling, equal but for rounding.",
+    ),
+]
 Results = Annotated[Path, typer.Option("--results", help="Folder of the records.")]
 ProgressStyle = Annotated[str, typer.Option("--progress", help="auto, rich, plain or off.")]
 

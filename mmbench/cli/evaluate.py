@@ -28,10 +28,12 @@ def evaluate(
     cache: options.Cache = None,
     no_cache: options.NoCache = False,
     device: options.DeviceName = "auto",
+    compile_graphs: options.Compile = False,
     progress: options.ProgressStyle = "auto",
 ) -> None:
     """Score saved weights on the test tiles under every scenario and print the table."""
     options.check_choice("--progress", progress, options.PROGRESS_STYLES)
+    from mmbench.compilation import CompiledMethod
     from mmbench.datasets._dataset import TEST_LABELS
     from mmbench.devices import resolve_device, resolve_precision
     from mmbench.errors import DataError
@@ -58,10 +60,13 @@ def evaluate(
     evaluator.check_no_peek(header.method, method.to(place))
     with display(progress) as shown:  # type: ignore[arg-type]
         shown.cell(1, 1, f"{header.method} seed {header.seed}")
+        predictor = CompiledMethod(method) if compile_graphs else method
         confusions = evaluator.confusions(
-            method, "test", TEST_LABELS, lambda *figures: shown.step("test", *figures)
+            predictor, "test", TEST_LABELS, lambda *figures: shown.step("test", *figures)
         )
         shown.result(f"{len(opened.split.test)} tiles scored")
+    if isinstance(predictor, CompiledMethod):
+        typer.echo(f"compiled {predictor.graphs} graphs in {predictor.seconds:.0f} s", err=True)
     _print_scores(header.method, confusions, opened)
 
 

@@ -31,6 +31,7 @@ def run(
     device: options.DeviceName = "auto",
     workers: options.Workers = 0,
     results: options.Results = Path("results"),
+    compile_graphs: options.Compile = False,
     rerun: Annotated[bool, typer.Option("--rerun", help="Run finished cells again.")] = False,
     progress: options.ProgressStyle = "auto",
 ) -> None:
@@ -47,6 +48,7 @@ def run(
         workers=workers,
         cache=cache,
         no_cache=no_cache,
+        compiled=compile_graphs,
     )
     from mmbench.cells import Cell
 

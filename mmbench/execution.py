@@ -27,6 +27,7 @@ from mmbench.devices import environment
 from mmbench.errors import CellFailedError, DataError, ProtocolError
 from mmbench.imputation import ImputationError
 from mmbench.metrics import scores
+from mmbench.profiling.record_profile import record_profile
 from mmbench.records import Record, fingerprint, read_record, record_path, write_record
 from mmbench.registry import entry, find
 from mmbench.transforms import random_generator
@@ -193,6 +194,9 @@ def _train_and_score(
         name: asdict(scores(matrices.sum(0), run.dataset.scored_classes))
         for name, matrices in confusions.items()
     }
+    record.profile = record_profile(
+        method, run.evaluator.scenarios, run.recipe.evaluation.window, run.evaluator.precision
+    )
     return confusions
 
 

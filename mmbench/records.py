@@ -63,6 +63,8 @@ class Record(BaseModel):
         no_peek: The cases that were proved.
         imputation: Of a method that generates images: modality -> mean absolute error on the test tiles, of
             its images and of the training mean, in normalised units.
+        profile: Parameters, and by scenario the FLOP, bytes and launches of a forward over one window; see
+            `profiling.record_profile`. None where they are not known, as in records from before they were.
         environment: Machine and versions; recorded, not part of the identity.
         provenance: Command, time, seconds.
         error: Kind and message of a failure.
@@ -84,6 +86,7 @@ class Record(BaseModel):
     training: dict[str, Any] = {}
     no_peek: list[str] = []
     imputation: dict[str, dict[str, float]] = {}
+    profile: dict[str, Any] | None = None
     environment: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
     error: dict[str, str] | None = None

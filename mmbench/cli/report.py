@@ -20,6 +20,10 @@ def report(
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Only this dataset.")] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", "-r", help="Only this recipe.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to a file.")] = None,
+    cost: Annotated[
+        list[Path] | None,
+        typer.Option("--cost", help="A profile's JSON: its costs beside the scores. May be repeated."),
+    ] = None,
 ) -> None:
     """Make tables from stored records; runs nothing."""
     options.check_choice("--format", style, _FORMATS)
@@ -27,17 +31,25 @@ def report(
     from mmbench.errors import DataError
     from mmbench.records import read_records
     from mmbench.reporting.leaderboard import leaderboards
-    from mmbench.reporting.tables import console_table, latex_table, markdown_table
+    from mmbench.reporting.tables import RENDERERS, leaderboard_table
 
     wanted = [
         record
         for record in read_records(results)
         if dataset in (None, record.identity["dataset"]["name"]) and recipe in (None, record.recipe_name)
     ]
-    if not wanted:
+    if not wanted and not cost:
         raise DataError(f"no records in {results} match; expected those of 'mmbench run --results {results}'")
-    render = {"console": console_table, "markdown": markdown_table, "latex": latex_table}[style]
-    text = "\n\n".join(render(board) for board in leaderboards(wanted, metric))  # type: ignore[arg-type]
+    boards = leaderboards(wanted, metric)  # type: ignore[arg-type]
+    if cost:
+        from mmbench.profiling.report import read_report
+        from mmbench.reporting.cost import collect_costs, cost_table
+
+        costs = collect_costs([read_report(path) for path in cost])
+        tables = [cost_table(board, costs) for board in boards] or [cost_table(None, costs)]
+    else:
+        tables = [leaderboard_table(board) for board in boards]
+    text = "\n\n".join(RENDERERS[style](table) for table in tables)
     if out is None:
         typer.echo(text)
     else:

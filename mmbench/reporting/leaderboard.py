@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -31,6 +31,9 @@ class Row:
         trial_seconds: Mean time of the search.
         imputation: Modality -> (mean absolute error of the generated images, of the training mean), over the
             seeds, in normalised units; empty if none are generated.
+        flops: Of a forward over one window with all modalities; None in records that do not hold it.
+        method: Its key, with the variant.
+        options: All of them, also those at their defaults.
     """
 
     label: str
@@ -44,6 +47,9 @@ class Row:
     learning_rates: tuple[float, ...] = ()
     trial_seconds: float = 0.0
     imputation: dict[str, tuple[float, float]] = field(default_factory=dict)
+    flops: int | None = None
+    method: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -152,11 +158,19 @@ def _code(record: Record) -> tuple[str, str]:
 
 def _label(record: Record) -> str:
     """Return the method's name with the options that the recipe set."""
-    options: dict[str, Any] = record.method.get("set_options", {})
-    words = ", ".join(f"{key}={value}" for key, value in sorted(options.items()))
+    return row_label(_method(record), record.method.get("set_options", {}))
+
+
+def row_label(method: str, set_options: Mapping[str, Any]) -> str:
+    """Return the words for a row: a method's key, and the options that were set."""
+    words = ", ".join(f"{key}={value}" for key, value in sorted(set_options.items()))
+    return f"{method} ({words})" if words else method
+
+
+def _method(record: Record) -> str:
+    """Return the method's key with its variant."""
     variant = record.method.get("variant", "")
-    name = str(record.identity["method"]["name"]) + (f"{VARIANT_MARK}{variant}" if variant else "")
-    return f"{name} ({words})" if words else name
+    return str(record.identity["method"]["name"]) + (f"{VARIANT_MARK}{variant}" if variant else "")
 
 
 def _imputation(records: Sequence[Record]) -> dict[str, tuple[float, float]]:
@@ -168,6 +182,12 @@ def _imputation(records: Sequence[Record]) -> dict[str, tuple[float, float]]:
         )
         for name in records[0].imputation
     }
+
+
+def _flops(record: Record) -> int | None:
+    """Return the FLOP of a forward with all modalities, None where the record does not hold it."""
+    flops: int | None = ((record.profile or {}).get("inference", {}).get("full") or {}).get("flops")
+    return flops
 
 
 def _row(label: str, records: Sequence[Record], metric: Metric) -> Row:
@@ -193,4 +213,7 @@ def _row(label: str, records: Sequence[Record], metric: Metric) -> Row:
         learning_rates=tuple(trial["learning_rate"] for trial in trials if trial["chosen"]),
         trial_seconds=sum(trial["seconds"] for trial in trials) / len(records),
         imputation=_imputation(records),
+        flops=_flops(records[-1]),
+        method=_method(records[0]),
+        options=records[0].identity["method"]["options"],
     )

@@ -1,8 +1,10 @@
-"""A leaderboard as text: for the console, in Markdown and in LaTeX."""
+"""Tables as text, for the console, in Markdown and in LaTeX; and the leaderboard as a table."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from tabulate import tabulate
 
@@ -19,31 +21,47 @@ _LATEX = {
 }
 
 
-def console_table(board: Leaderboard) -> str:
-    """Return the leaderboard for a terminal."""
-    table = tabulate(_cells(board), headers=_headers(board), tablefmt="simple", disable_numparse=True)
-    return "\n".join([board.title, "", table, "", *_notes(board)])
+@dataclass(frozen=True)
+class Table:
+    """Words in rows, before any format.
+
+    Attributes:
+        title: One line.
+        headers: Of the columns; the first names the rows.
+        rows: As many cells each.
+        notes: What a reader must know beside the figures, a sentence each.
+    """
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
 
 
-def markdown_table(board: Leaderboard) -> str:
-    """Return the leaderboard in GitHub's Markdown, its notes below."""
-    clean = [[_escape_markdown(c) for c in row] for row in _cells(board)]
-    table = tabulate(clean, headers=_headers(board), tablefmt="github", disable_numparse=True)
-    notes = [_escape_markdown(note) for note in _notes(board)]
-    return "\n".join(
-        [f"**{_escape_markdown(board.title)}**", "", table, "", *(f"{note}  " for note in notes)]
-    )
+def console_text(table: Table) -> str:
+    """Return a table for a terminal."""
+    body = tabulate(table.rows, headers=table.headers, tablefmt="simple", disable_numparse=True)
+    return "\n".join([table.title, "", body, "", *table.notes])
 
 
-def latex_table(board: Leaderboard) -> str:
-    """Return the leaderboard as a LaTeX table; needs the package booktabs."""
-    headers = [escape_latex(h) for h in _headers(board)]
-    rows = [[_latex(cell) for cell in row] for row in _cells(board)]
+def markdown_text(table: Table) -> str:
+    """Return a table in GitHub's Markdown, its notes below."""
+    clean = [[_escape_markdown(c) for c in row] for row in table.rows]
+    headers = [_escape_markdown(header) for header in table.headers]
+    body = tabulate(clean, headers=headers, tablefmt="github", disable_numparse=True)
+    notes = [_escape_markdown(note) for note in table.notes]
+    return "\n".join([f"**{_escape_markdown(table.title)}**", "", body, "", *(f"{note}  " for note in notes)])
+
+
+def latex_text(table: Table) -> str:
+    """Return a table in LaTeX; needs the package booktabs."""
+    headers = [_latex(h) for h in table.headers]
+    rows = [[_latex(cell) for cell in row] for row in table.rows]
     columns = "l" + "r" * (len(headers) - 1)
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_latex(' '.join([board.title + '.', *_notes(board)]))}}}",
+        rf"\caption{{{_latex(' '.join([table.title + '.', *table.notes]))}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         " & ".join(headers) + r" \\",
@@ -54,6 +72,39 @@ def latex_table(board: Leaderboard) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines)
+
+
+RENDERERS: dict[str, Callable[[Table], str]] = {
+    "console": console_text,
+    "markdown": markdown_text,
+    "latex": latex_text,
+}
+"""By the names of `--format`."""
+
+
+def leaderboard_table(board: Leaderboard) -> Table:
+    """Return a leaderboard's rows, scores first, then what they cost in training."""
+    return Table(
+        board.title,
+        tuple(_headers(board)),
+        tuple(tuple(row) for row in _cells(board)),
+        tuple(_notes(board)),
+    )
+
+
+def console_table(board: Leaderboard) -> str:
+    """Return the leaderboard for a terminal."""
+    return console_text(leaderboard_table(board))
+
+
+def markdown_table(board: Leaderboard) -> str:
+    """Return the leaderboard in GitHub's Markdown, its notes below."""
+    return markdown_text(leaderboard_table(board))
+
+
+def latex_table(board: Leaderboard) -> str:
+    """Return the leaderboard as a LaTeX table; needs the package booktabs."""
+    return latex_text(leaderboard_table(board))
 
 
 def escape_latex(text: str) -> str:
@@ -73,7 +124,8 @@ def _escape_markdown(text: str) -> str:
 
 def _headers(board: Leaderboard) -> list[str]:
     trials = ["trials (s)"] if board.search else []
-    return ["method", *board.scenarios, "mean", "worst", "params (M)", "train (s)", *trials, "seeds"]
+    flops = ["GFLOP"] if _any_flops(board) else []
+    return ["method", *board.scenarios, "mean", "worst", "params (M)", *flops, "train (s)", *trials, "seeds"]
 
 
 def _cells(board: Leaderboard) -> list[list[str]]:
@@ -81,8 +133,9 @@ def _cells(board: Leaderboard) -> list[list[str]]:
     return [
         [
             row.label + " *" * row.sees_hidden + " †" * bool(row.note),
-            *(_figure(row, name) for name in (*board.scenarios, "mean", "worst")),
+            *(score_words(row, name) for name in (*board.scenarios, "mean", "worst")),
             f"{row.parameters / 1e6:.2f}",
+            *(["-" if row.flops is None else f"{row.flops / 1e9:.1f}"] if _any_flops(board) else []),
             f"{row.seconds:.0f}",
             *([f"{row.trial_seconds:.0f}"] if board.search else []),
             str(len(row.seeds)),
@@ -91,7 +144,12 @@ def _cells(board: Leaderboard) -> list[list[str]]:
     ]
 
 
-def _figure(row: Row, name: str) -> str:
+def _any_flops(board: Leaderboard) -> bool:
+    """Whether a column of FLOP says anything; records from before they were counted hold none."""
+    return any(row.flops is not None for row in board.rows)
+
+
+def score_words(row: Row, name: str) -> str:
     """Return one score; without a deviation where there are too few seeds."""
     summary: Summary | None = row.figures.get(name)
     if summary is None:
@@ -106,6 +164,8 @@ def _notes(board: Leaderboard) -> list[str]:
     notes = [
         "A column is named by the modalities present; mean and worst are over these columns.",
     ]
+    if _any_flops(board):
+        notes.append("GFLOP: of one window at inference with all modalities, 2 FLOP a multiply-accumulate.")
     if any(row.sees_hidden for row in board.rows):
         notes.append("*: training used the content of hidden modalities as a target.")
     noted: dict[str, list[str]] = {}

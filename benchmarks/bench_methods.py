@@ -12,7 +12,7 @@ from mmbench_baselines.optim import OptimizerParams
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 MODALITIES = {"irrg": 3, "ndsm": 1}
-SIDE = 256
+SIDE = 128
 SCENARIOS = {s.name: s for s in whole_modality_scenarios(list(MODALITIES))}
 
 

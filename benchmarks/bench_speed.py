@@ -1,10 +1,9 @@
 """How much faster methods are here than the published code computes them: ratios, each from one run.
 
-`pytest benchmarks/bench_speed.py --benchmark-only` prints them at its end; `--benchmark-json=FILE` keeps the
-seconds. GEMMNet at 512 x 512 on 2 threads, batch 1 at inference and batch 2 in training, with dropout. The
-others run with batch 1 and everything present, against themselves with published operators. Every side is
-a process of its own, for the allocator's setting is a process's; one works at a time, and a round asks each
-once.
+`pytest benchmarks/bench_speed.py --benchmark-only` prints them at its end, `--ratios FILE` keeps them.
+GEMMNet at 512 x 512 on 2 threads, batch 1 at inference and batch 2 in training, with dropout. The others run
+with batch 1 and everything present, against themselves with published operators. Every side is a process of
+its own, for the allocator's setting is a process's; one works at a time, and a round asks each once.
 """
 
 from __future__ import annotations
@@ -20,17 +19,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from ratio_table import ratio_table
+
+from mmbench.reporting.tables import console_text
 
 ROOT = Path(__file__).parents[1]
 SCENARIOS = ("full", "irrg", "ndsm")
 SIDE, THREADS = 512, 2
-ROUNDS = {"inference": 7, "training": 2}
+ROUNDS = {"inference": 5, "training": 1}  # timed, after one that is not
 ROWS = {"inference": 1, "training": 2}
 ALLOCATORS = ("as it comes", "kept")
 FLOAT, HALF = "float32", "bfloat16"
 OTHERS = {
     "gemmnet": {},  # its default preset: other work than the released one, so a row of its own
-    "mmformer": {},
     "mmformer:small": {"token_width": 256, "hidden_width": 512},
     "shaspec:small": {"width": 32},
     "ae": {},
@@ -80,28 +82,16 @@ def _request(form, scenario, mode, *, dtype=FLOAT, method="gemmnet", options=Non
 
 
 class Ratios:
-    """What was measured, one scenario after the other, and the tables of it."""
+    """What was measured, one scenario after the other."""
 
     def __init__(self) -> None:
-        self.pairs: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
-        self.saved_mib: dict[str, tuple[float, float]] = {}
-        self.compiling: list[float] = []
+        self.pairs: list[dict[str, str | float]] = []
+        self.kept_mib: dict[str, tuple[float, float]] = {}
+        self.compiling_s: list[float] = []
 
-    def lines(self) -> list[str]:
-        wide = "{:<34} {:<26} {:<22} {:>7} {:>7} {:>6}".format
-        lines = ["", "seconds are means over the scenarios, the ratio is the mean of the scenarios' ratios"]
-        lines.append(wide("what", "fast side", "slow side's allocator", "slow", "fast", "ratio"))
-        for (group, fast, allocator), pairs in self.pairs.items():
-            means = [f"{statistics.mean(column):.3f}" for column in zip(*pairs, strict=True)]
-            ratio = statistics.mean(slow / fast for slow, fast in pairs)
-            lines.append(wide(group, fast, allocator, *means, f"{ratio:.2f}x"))
-        for scenario, (slow, fast) in self.saved_mib.items():
-            both = f"{slow:.0f} and {fast:.0f} MiB, {fast / slow:.0%}"
-            lines.append(f"kept for backward, gemmnet, training, {scenario}: {both}")
-        if self.compiling:
-            longest = f"{max(self.compiling):.0f} s at most, less when cached"
-            lines.append(f"first call of a compiled graph: {longest}")
-        return lines
+    def as_json(self) -> dict[str, object]:
+        machine = f"cpu ({THREADS} threads), torch {torch.__version__}"
+        return {"machine": machine, **vars(self)}
 
 
 @pytest.fixture
@@ -121,39 +111,47 @@ def start():
 
 
 @pytest.fixture(scope="module")
-def ratios(said_at_the_end):
+def ratios(said_at_the_end, request):
     found = Ratios()
     yield found
-    said_at_the_end.extend(found.lines())
+    said_at_the_end.append(console_text(ratio_table(found.as_json())))
+    if (file := request.config.getoption("--ratios")) is not None:
+        file.write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
 
 
 def _interleave(sides, rounds):
-    """Time every side once a round, in turn, forwards and backwards; drop the first round."""
+    """Time every side once a round, in turn, forwards and backwards; each has run before."""
     seconds = {name: [] for name in sides}
     order = list(sides)
-    for _ in range(1 + rounds):
+    for _ in range(rounds):
         for name in order:
             worker, request = sides[name]
             seconds[name].append(worker.ask("measure", **request)["seconds"])
         order.reverse()
-    return {name: values[1:] for name, values in seconds.items()}
+    return seconds
 
 
-def _measure(benchmark, ratios, group, slow_sides, fast_sides):
+def _measure(benchmark, ratios, group, scenario, slow_sides, fast_sides, warm=()):
     """Hold the fast sides against one slow side after the other; a slow side's process ends with its turn.
+
+    Sides in `warm`, of either kind, have already done what is timed.
 
     Two slow sides at once would fill a small machine's memory, and slow down by that.
     """
 
     def compare():
+        for worker, request in (side for name, side in fast_sides.items() if name not in warm):
+            worker.ask("measure", **request)
         for allocator, (worker, request) in slow_sides.items():
+            if allocator not in warm:
+                worker.ask("measure", **request)
             found = _interleave({"slow": (worker, request), **fast_sides}, ROUNDS[request["mode"]])
             worker.close()
             benchmark.extra_info[f"seconds, {group}, {allocator}"] = found
             median = {name: statistics.median(values) for name, values in found.items()}
             for fast in fast_sides:
-                pair = (median["slow"], median[fast])
-                ratios.pairs.setdefault((group, fast, allocator), []).append(pair)
+                pair = {"what": group, "fast": fast, "allocator": allocator, "scenario": scenario}
+                ratios.pairs.append(pair | {"slow_s": median["slow"], "fast_s": median[fast]})
 
     benchmark.group = "all sides in turn"
     benchmark.pedantic(compare, rounds=1)
@@ -191,11 +189,12 @@ def test_inference_of_gemmnet(benchmark, start, ratios, tmp_path, scenario):
         "fast, compiled, bfloat16": (worker, _request("compiled", scenario, "inference", dtype=HALF)),
     }
     for name in ("fast, compiled", "fast, compiled, bfloat16"):
-        ratios.compiling.append(worker.ask("measure", **same[name][1])["seconds"])
+        ratios.compiling_s.append(worker.ask("measure", **same[name][1])["seconds"])
     _check_probabilities(slow["kept"], same, tmp_path)
     # Other numbers: it generates with another normalisation and lays tokens out otherwise.
     default = {"fast, default preset": (worker, _request("fast", scenario, "inference", options={}))}
-    _measure(benchmark, ratios, "gemmnet, inference", slow, same | default)
+    warm = ("kept", *same)  # by the check
+    _measure(benchmark, ratios, "gemmnet, inference", scenario, slow, same | default, warm)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -207,11 +206,12 @@ def test_training_step_of_gemmnet(benchmark, start, ratios, scenario):
     saved = (
         side.ask("saved_memory", **ask)["saved_mib"] for side, ask in ((checked, request), (worker, fast))
     )
-    ratios.saved_mib[scenario] = tuple(saved)
-    benchmark.extra_info["saved_mib"] = ratios.saved_mib[scenario]
+    ratios.kept_mib[scenario] = tuple(saved)
+    benchmark.extra_info["saved_mib"] = ratios.kept_mib[scenario]
     sides = {"fast": (worker, fast), "fast, bfloat16": (worker, fast | {"dtype": HALF})}
     slow = {"kept": (checked, request), "as it comes": (start("as it comes"), request)}
-    _measure(benchmark, ratios, "gemmnet, training", slow, sides)
+    warm = ("kept", "fast")  # by what was counted
+    _measure(benchmark, ratios, "gemmnet, training", scenario, slow, sides, warm)
 
 
 @pytest.mark.parametrize("mode", ["inference", "training"])
@@ -221,4 +221,4 @@ def test_a_method_with_published_operators(benchmark, start, ratios, name, mode)
     slow, fast = ((start("kept"), _request(form, "full", mode, **chosen)) for form in ("published", "fast"))
     if mode == "training":
         _check_terms(slow, fast)
-    _measure(benchmark, ratios, f"{name} itself, {mode}", {"kept": slow}, {"fast": fast})
+    _measure(benchmark, ratios, f"{name} itself, {mode}", "full", {"kept": slow}, {"fast": fast})

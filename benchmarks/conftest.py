@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+from mmbench.allocator import keep_freed_memory
 
 _LINES = pytest.StashKey[list[str]]()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--ratios", type=Path, help="file for what bench_speed.py measured, as JSON")
+
+
 def pytest_configure(config):
+    keep_freed_memory()  # as the command line does, for every side alike
     config.stash[_LINES] = []
 
 

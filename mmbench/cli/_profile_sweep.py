@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mmbench.cli._profile_views import Outputs, ProfileOne, file_stem
+from mmbench.cli._profile_views import Outputs, ProfileOne, file_stem, raise_failures
+from mmbench.errors import CellFailedError
 
 if TYPE_CHECKING:
     from mmbench.profiling.report import ProfileReport, Settings
@@ -36,7 +37,8 @@ def show_sweeps(
         largest: Side of the largest images of a size sweep, None for its own.
 
     Raises:
-        InvalidRecipeError: If there is no such quantity, or a method takes fewer than two of its values.
+        InvalidRecipeError: If there is no such quantity.
+        CellFailedError: After the others, if a method takes fewer than two of its values.
     """
     from mmbench.profiling.report import ProfileReport
     from mmbench.profiling.sweep import sweep_method, sweep_values, take_modalities
@@ -58,6 +60,7 @@ def show_sweeps(
 
     reports: list[ProfileReport] = []
     sweeps: list[Sweep] = []
+    failures: list[str] = []
     for name in names:
 
         def report_at(value: int, name: str = name) -> ProfileReport:
@@ -65,15 +68,20 @@ def show_sweeps(
             reports.append(ProfileReport(settings=at(value), methods=(profile(name, at(value)),)))
             return reports[-1]
 
-        found = sweep_method(known, values, report_at)
+        try:
+            found = sweep_method(known, values, report_at)
+        except CellFailedError as error:
+            failures.append(f"{name}: {error}")
+            continue
         for sweep in found:
             typer.echo(RENDERERS[outputs.style](growth_table(sweep, _conditions(known, settings))) + "\n")
         sweeps += found
-    if outputs.json_file is not None:
+    if sweeps and outputs.json_file is not None:
         write_sweeps(outputs.json_file, known, reports, sweeps)
         typer.echo(f"wrote {outputs.json_file}", err=True)
     if outputs.figures is not None:
         _write_figures(outputs.figures, sweeps, _conditions(known, settings))
+    raise_failures(failures)
 
 
 def _write_figures(folder: Path, sweeps: Sequence[Sweep], conditions: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 import typer
 
-from mmbench.errors import InvalidRecipeError
+from mmbench.errors import CellFailedError, InvalidRecipeError
 
 if TYPE_CHECKING:
     from mmbench.profiling.report import MethodProfile, ProfileReport, Settings
@@ -144,3 +144,9 @@ def _named_values(hint: Any) -> tuple[Any, ...]:
     return tuple(
         value for branch in get_args(hint) if get_origin(branch) is Literal for value in get_args(branch)
     )
+
+
+def raise_failures(failures: list[str]) -> None:
+    """Raise CellFailedError if a method could not be profiled, saying each; to be called after the output."""
+    if failures:
+        raise CellFailedError("; ".join(failures))

@@ -9,7 +9,7 @@ import typer
 
 from mmbench.cli import _options as options
 from mmbench.cli._opening import construct_dataset, dataset_keywords
-from mmbench.errors import InvalidRecipeError
+from mmbench.errors import CellFailedError, InvalidRecipeError
 
 if TYPE_CHECKING:
     from mmbench.datasets._dataset import Dataset
@@ -72,7 +72,7 @@ def profile(
         settings = settings.model_copy(
             update={"warm_up": warm_up, "repetitions": repetitions, "training_repetitions": steps}
         )
-    from mmbench.cli._profile_views import Outputs, ablated, show_report
+    from mmbench.cli._profile_views import Outputs, ablated, raise_failures, show_report
 
     outputs = Outputs(style, json_file, trace, figures)
     outputs.check_writable()
@@ -93,14 +93,19 @@ def profile(
         for name in names
         for chosen in ([loaded] if ablation is None else ablated(loaded, name, ablation))
     ]
-    profiles = []
+    profiles, failures = [], []
     for name, chosen, value in jobs:
         typer.echo(f"profiling {name} {value}".rstrip() + " …", err=True)
         own_trace = outputs.trace_of(name, value, alone=len(jobs) == 1)
-        profiles.append(profile_one(name, chosen, settings, own_trace))
-    from mmbench.profiling.report import ProfileReport
+        try:
+            profiles.append(profile_one(name, chosen, settings, own_trace))
+        except CellFailedError as error:
+            failures.append(str(error))
+    if profiles:
+        from mmbench.profiling.report import ProfileReport
 
-    show_report(ProfileReport(settings=settings, methods=tuple(profiles)), outputs, device)
+        show_report(ProfileReport(settings=settings, methods=tuple(profiles)), outputs, device)
+    raise_failures(failures)
 
 
 def _check_combination(

@@ -33,9 +33,9 @@ from mmbench.profiling.report import Case, MethodProfile, Settings, Share
 
 _BAR, _GAP, _FOOT = 0.085, 0.075, 0.2
 """Heights in inches: a bar, between parts, what is below the panels."""
-_NAMES, _PANEL, _BETWEEN_PHASES = 1.0, 1.01, 0.12
+_NAMES, _PANEL, _BETWEEN_PHASES = 1.05, 1.0, 0.12
 """Widths in inches: the parts' names, a panel, between the panels of two phases."""
-_LETTERS_OF_A_NAME = 20
+_LETTERS_OF_A_NAME = 18
 """Of a part, in a line."""
 _ROOM = 2.05
 """Width of a panel in lengths of its longest bar: behind it stand its value and its share."""

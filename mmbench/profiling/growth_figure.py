@@ -17,7 +17,7 @@ from mmbench.profiling.sweep import ATTENTION, WHOLE, Growth, Sweep
 _PANELS = (
     ("FLOP", "GFLOP of a forward", 1e9),
     ("latency", "latency (ms)", 1e-3),
-    ("kept memory", "kept for backward (MiB)", 2.0**20),
+    ("kept memory", "kept memory (MiB)", 2.0**20),
 )
 """Figure of a sweep, heading, what one unit is."""
 _AXES_NAMES = {
@@ -25,7 +25,7 @@ _AXES_NAMES = {
     "batch": "images in a batch",
     "modalities": "modalities",
 }
-_LEFT, _PLOT, _LABELS, _HEIGHT, _FOOT = 0.35, 1.3, 1.55, 2.0, 0.36
+_LEFT, _PLOT, _LABELS, _HEIGHT, _FOOT = 0.42, 1.25, 1.8, 2.0, 0.36
 """Inches: left of a plot, its width, the names right of it, its height, below it."""
 _STEP = 0.058
 """Least distance between two names, as a share of the height."""

@@ -28,7 +28,7 @@ from mmbench.profiling.roofline import Roofs
 
 _WIDTH, _PLOT_WIDTH, _PLOT_HEIGHT, _LEFT, _FOOT = 6.4, 2.75, 2.3, 0.45, 0.36
 """Inches."""
-_COLUMNS = (1.06, 1.78, 1.97, 2.14)
+_COLUMNS = (1.06, 1.73, 1.94, 2.14)
 """Of the list beside the plot, in widths of the plot: where names begin and the three numbers end."""
 _GIGA = 1e9
 _CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 0.3, "alpha": 0.85}

@@ -156,7 +156,7 @@ def sweep_method(
         One sweep for each scenario that every profile has.
 
     Raises:
-        InvalidRecipeError: If the method takes fewer than two of the values.
+        CellFailedError: If the method takes fewer than two of the values.
     """
     reports: dict[int, ProfileReport] = {}
     refused: dict[int, str] = {}
@@ -166,10 +166,10 @@ def sweep_method(
         except (CellFailedError, InvalidRecipeError, ValueError) as error:
             refused[value] = str(error)
     if len(reports) < 2:
-        why = "; ".join(f"{value}: {words}" for value, words in refused.items())
-        raise InvalidRecipeError(
+        value, why = next(iter(refused.items()))
+        raise CellFailedError(
             f"--sweep {quantity}: the method takes {list(reports) or 'none'} of {sorted(values)}, "
-            f"expected at least two ({why}). Choose another method or quantity"
+            f"expected at least two (at {value}: {why}). Choose another method or quantity"
         )
     return fit_sweep(quantity, reports, refused)
 

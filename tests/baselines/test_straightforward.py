@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from published_forms import published_forms
+from straightforward import Straightforward
 
 from mmbench_baselines.gemmnet import GEMMNet
 from mmbench_baselines.method import Batch
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MODALITIES = {"irrg": 3, "ndsm": 1}
 SCENARIOS = {"full": (True, True), "irrg": (True, False), "ndsm": (False, True)}
 ROUNDING = 1e-10  # the two sides add in another order
-
-
-@pytest.fixture(scope="module")
-def benchmarks():
-    """Import a module of the benchmarks' folder, whose scripts find each other as neighbours."""
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module
-    sys.path.remove(str(BENCHMARKS))
 
 
 def released(size: int = 48) -> GEMMNet:
@@ -73,13 +63,11 @@ def close(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_training_step_has_the_terms_gradients_and_running_statistics_of_the_released_preset(
-    benchmarks, scenario
-):
+def test_a_training_step_has_the_terms_gradients_and_running_statistics_of_the_released_preset(scenario):
     ours, batch = released(), batch_of(scenario)
     theirs = copy.deepcopy(ours)
     expected = ours.training_step(batch)
-    terms = benchmarks("straightforward").Straightforward(theirs).training_step(batch)
+    terms = Straightforward(theirs).training_step(batch)
     assert terms.keys() == expected.keys()
     assert {name for name in terms if not close(terms[name], expected[name])} == set()
     torch.stack(list(expected.values())).sum().backward()
@@ -92,24 +80,24 @@ def test_a_training_step_has_the_terms_gradients_and_running_statistics_of_the_r
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_an_evaluation_has_the_probabilities_of_the_released_preset(benchmarks, scenario):
+def test_an_evaluation_has_the_probabilities_of_the_released_preset(scenario):
     method, batch = released().eval(), batch_of(scenario)
     with torch.no_grad():
         expected = method(batch.images, batch.present).logits.softmax(1)
-        given = benchmarks("straightforward").Straightforward(method).predict(batch.images, batch.present)
+        given = Straightforward(method).predict(batch.images, batch.present)
     assert close(given, expected)
 
 
-def test_an_evaluation_of_mixed_samples_generates_each_samples_own_missing_modality(benchmarks):
+def test_an_evaluation_of_mixed_samples_generates_each_samples_own_missing_modality():
     method, batch = released().eval(), batch_of("full")
     present = torch.tensor([[True, False], [False, True]])
     with torch.no_grad():
         expected = method(batch.images, present).logits.softmax(1)
-        given = benchmarks("straightforward").Straightforward(method).predict(batch.images, present)
+        given = Straightforward(method).predict(batch.images, present)
     assert close(given, expected)
 
 
-def test_the_hidden_work_is_done_in_evaluation_and_training(benchmarks):
+def test_the_hidden_work_is_done_in_evaluation_and_training():
     """What is dropped must run, or the ratios would be measured against something else."""
     method, calls = released(), []
     for name, module in method.named_modules():
@@ -117,7 +105,7 @@ def test_the_hidden_work_is_done_in_evaluation_and_training(benchmarks):
             ("fusion.decoder.side_heads.", "generators.irrg.downs.0.conv", "modality_decoder.head")
         ):
             module.register_forward_hook(lambda *_, name=name: calls.append(name))
-    side, batch = benchmarks("straightforward").Straightforward(method), batch_of("full")
+    side, batch = Straightforward(method), batch_of("full")
     side.training_step(batch)
     assert calls.count("generators.irrg.downs.0.conv") == 1
     assert calls.count("modality_decoder.head") == 2
@@ -128,7 +116,7 @@ def test_the_hidden_work_is_done_in_evaluation_and_training(benchmarks):
 
 
 @pytest.mark.parametrize("name", ["mmformer", "shaspec", "ae", "cgan"])
-def test_another_method_gives_the_same_terms_with_the_published_forms(benchmarks, name):
+def test_another_method_gives_the_same_terms_with_the_published_forms(name):
     from mmbench.registry import find
 
     widths = {
@@ -139,7 +127,7 @@ def test_another_method_gives_the_same_terms_with_the_published_forms(benchmarks
     method = find("method", name)(MODALITIES, 5, **widths.get(name, {})).double()
     other, batch = copy.deepcopy(method), batch_of("full", 64)
     expected = method.training_step(batch)
-    with benchmarks("published_forms").published_forms() as replaced:
+    with published_forms() as replaced:
         terms = other.training_step(batch)
     assert any("multiscale_seg_loss" in place for place in replaced)
     assert {term for term in terms if not torch.allclose(terms[term], expected[term], rtol=1e-8)} == set()

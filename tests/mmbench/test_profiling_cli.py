@@ -71,6 +71,16 @@ def test_what_is_wrong_is_said_in_one_line(arguments, code, words, capsys):
     assert error.count("\n") == 1
 
 
+def test_a_method_that_cannot_be_swept_does_not_cost_the_others_their_figures(tmp_path, capsys):
+    path = tmp_path / "sweep.json"
+    arguments = ["profile", "-m", "cgan,modality_dropout", *SMALL, "--size", "32", "--counts-only"]
+    assert main([*arguments, "--sweep", "modalities", "--json", str(path)]) == 5
+    printed = capsys.readouterr()
+    assert "Growth of modality_dropout" in printed.out
+    assert "error: cgan: --sweep modalities: the method takes [2] of [1, 2, 3, 4]" in printed.err
+    assert {growth["method"] for growth in json.loads(path.read_text())["growth"]} == {"modality_dropout"}
+
+
 def test_an_unknown_dataset_is_refused(capsys):
     assert main(["profile", "-m", "modality_dropout", "--dataset", "vaihinge"]) == 3
     assert "Did you mean 'vaihingen'?" in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmbench.errors import InvalidRecipeError
+from mmbench.errors import CellFailedError, InvalidRecipeError
 from mmbench.profiling.power_law import fit_power_law
 from mmbench.profiling.report import Case, Costs, Latency, MethodProfile, ProfileReport, Settings, Share, Work
 from mmbench.profiling.sweep import (
@@ -178,7 +178,7 @@ def test_a_method_that_takes_one_value_only_is_an_error_with_its_reasons():
             raise InvalidRecipeError("it takes two")
         return _report(128)
 
-    with pytest.raises(InvalidRecipeError, match=r"takes \[2\] of \[1, 2, 3, 4\].*it takes two"):
+    with pytest.raises(CellFailedError, match=r"takes \[2\] of \[1, 2, 3, 4\].*it takes two"):
         sweep_method("modalities", (1, 2, 3, 4), profile_at)
 
 

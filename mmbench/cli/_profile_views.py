@@ -60,12 +60,14 @@ class Outputs:
 
 
 def show_report(report: ProfileReport, outputs: Outputs, device: str) -> None:
-    """Print the tables of a profile and write its files."""
+    """Print the tables of a profile, one of all methods first, and write its files."""
     from mmbench.profiling.report import write_report
+    from mmbench.reporting.profile_summary import summary_table
     from mmbench.reporting.profile_tables import profile_tables
     from mmbench.reporting.tables import RENDERERS
 
-    typer.echo("\n\n".join(RENDERERS[outputs.style](table) for table in profile_tables(report)))
+    tables = [summary_table(report), *profile_tables(report)]
+    typer.echo("\n\n".join(RENDERERS[outputs.style](table) for table in tables))
     if outputs.json_file is not None:
         write_report(outputs.json_file, report)
         typer.echo(f"wrote {outputs.json_file}", err=True)

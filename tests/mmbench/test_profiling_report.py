@@ -25,6 +25,7 @@ from mmbench.profiling.report import (
     write_report,
 )
 from mmbench.profiling.timing import latency, measure_interleaved
+from mmbench.reporting.profile_summary import summary_table
 from mmbench.reporting.profile_tables import profile_tables
 from mmbench.reporting.tables import RENDERERS
 
@@ -90,6 +91,25 @@ def test_a_mac_is_two_flop_and_work_adds_up():
 def test_an_unknown_case_is_named():
     with pytest.raises(KeyError, match="no scenario 'irrg' at batch size 2"):
         a_report().methods[0].case("irrg", 2)
+
+
+def test_the_summary_has_a_row_a_method_and_the_scenarios_side_by_side():
+    report = a_report()
+    (method,) = report.methods
+    other = method.cases[0].model_copy(update={"scenario": "irrg", "latency": None})
+    both = method.model_copy(update={"cases": (*method.cases, other)})
+    table = summary_table(report.model_copy(update={"methods": (both,)}))
+    assert table.headers == (
+        "method",
+        "params (M)",
+        "at inference (M)",
+        "GFLOP",
+        "ms",
+        "step GFLOP",
+        "kept MiB",
+    )
+    assert table.rows == (("a", "0.00", "0.00", "2.0 / 2.0", "2 / -", "0 / 0", "1 / 1"),)
+    assert "Under the scenarios full / irrg." in table.notes[0]
 
 
 def test_the_tables_leave_out_what_was_not_measured():

@@ -14,6 +14,7 @@ import triton.language as tl
 from mmbench_kernels._triton._aot import CAPABILITIES, AotCase, Gates
 from mmbench_kernels._triton._launch import Config
 from mmbench_kernels._triton._norm_act_pad_cases import cases
+from mmbench_kernels._triton.modal_fuse import aot_cases as modal_fuse_cases
 
 
 @dataclass(frozen=True)
@@ -116,3 +117,28 @@ GOOD_CASES = [
     product("a sound product", Gates(tensor_cores=True, asynchronous_loads=True, wide_stores=True), stages=3)
 ]
 """The same without the fault, which must pass."""
+
+
+def modal_fuse(what: str, name: str, **changes: Any) -> AotCase:
+    """Return a shipped case of `modal_fuse` under another name, with changes."""
+    (case,) = (case for case in modal_fuse_cases() if case.name == what)
+    return replace(case, name=name, **changes)
+
+
+WIDE = {"BLOCK_P": 64, "BLOCK_C": 32, "BLOCK_O": 64}
+
+BAD_CASES += [
+    BadCase(
+        modal_fuse(
+            "sums fp32 ieee 64 flat", "float32 sums over a tile for half precision", config=Config(WIDE, 4)
+        ),
+        "spills: ",
+    ),
+    BadCase(
+        modal_fuse("mix fp32 ieee 2x64 flat", "tensor cores for ieee", gates=Gates(tensor_cores=True)),
+        "tensor cores: 0 instructions, expected some",
+    ),
+    BadCase(
+        modal_fuse("maps fp16 ieee 8 flat", "a map of unknown alignment", aligned=()), "wide loads: none"
+    ),
+]

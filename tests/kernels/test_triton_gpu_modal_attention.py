@@ -44,7 +44,7 @@ def seeded_and_exact() -> Iterator[None]:
 
 
 def widest(dtype: torch.dtype) -> int:
-    """Return the widest head that the kernels take in a dtype at full precision."""
+    """Return the widest head that the kernels take in a dtype."""
     return 64 if dtype == torch.float32 else 128
 
 
@@ -71,11 +71,11 @@ def test_all_numbers_of_tokens_have_right_tails(tokens: int, dtype: torch.dtype)
 @pytest.mark.parametrize("width", [1, 16, 32, 40, 64, 100, 128])
 def test_every_width_of_a_head_is_padded_to_a_tile(width: int, dtype: torch.dtype) -> None:
     if width > widest(dtype):
-        pytest.skip(f"{dtype} at full precision is left to torch beyond {widest(dtype)}")
+        pytest.skip(f"{dtype} is left to torch beyond {widest(dtype)}")
     assert_close(random_qkv(2, 2, 150, width, dtype=dtype, device="cuda"), dropout_p=0.1, seed=5, scale=0.2)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", [32, 64])
 @pytest.mark.parametrize(("precision", "limits"), [("high", (5e-6, 1e-5)), ("medium", (1e-3, 2e-3))])
 def test_float32_on_tensor_cores_has_the_digits_of_the_setting(
     precision: str, limits: tuple[float, float], width: int

@@ -191,10 +191,17 @@ def test_offsets_beyond_31_bits_are_right() -> None:
 
 
 def test_it_compiles_whole() -> None:
-    run = step()
-    expected = run()
-    compiled = torch.compile(run, fullgraph=False)()
-    torch.testing.assert_close(compiled, expected)
+    maps, weight, bias = inputs((8, 8), 2, (33, 32), 8, device="cuda")
+    present = torch.tensor([[True, True], [True, False]], device="cuda")
+
+    def call() -> Tensor:
+        return modal_fuse(maps, weight, bias, present=present, groups="sample")
+
+    leaves = [each.requires_grad_() for each in (*maps, weight, bias)]
+    compiled = torch.compile(call, fullgraph=True)()
+    assert torch.equal(compiled, call())
+    found, wanted = (torch.autograd.grad(each.square().sum(), leaves) for each in (compiled, call()))
+    torch.testing.assert_close(found, wanted)
 
 
 def test_half_maps_take_float32_weights() -> None:

@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from mmbench_kernels._triton import _counter_hash, _launch
-from mmbench_kernels._triton._attention_configs import EXACT_WIDTH
+from mmbench_kernels._triton._attention_configs import THREE_PRODUCTS_WIDTH
 from mmbench_kernels._triton._token_rows import slot_starts
 from mmbench_kernels.ops._counter_hash import drop_count, keep_scale
-
-_PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}
 
 
 @dataclass(frozen=True)
@@ -78,13 +76,14 @@ def precision(dtype: torch.dtype, width: int) -> str:
 
     Args:
         dtype: Of the factors.
-        width: D. Where it is too large for the exact way, whose forward is left to torch, the setting was
-            changed between forward and backward: the next best is taken.
+        width: D. For wide heads "high" is computed exactly: the parts of three products fill the registers.
     """
     if dtype != torch.float32:
         return "ieee"
-    chosen = _PRECISIONS[torch.get_float32_matmul_precision()]
-    return "tf32x3" if chosen == "ieee" and width > EXACT_WIDTH else chosen
+    setting = torch.get_float32_matmul_precision()
+    if setting == "medium":
+        return "tf32"
+    return "tf32x3" if setting == "high" and width <= THREE_PRODUCTS_WIDTH else "ieee"
 
 
 def stored_by_token(x: Tensor) -> Tensor:

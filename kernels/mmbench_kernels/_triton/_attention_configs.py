@@ -15,25 +15,31 @@ from mmbench_kernels._triton._launch import Config
 WIDTHS = (16, 32, 64, 128)
 """The widths that there are tiles for; others are padded to the next."""
 
-EXACT_WIDTH = 64
-"""The widest head whose products of float32 the kernels compute without tensor cores."""
+FLOAT32_WIDTH = 64
+"""The widest head in float32."""
 
-# Queries, keys, warps. Products of float32 on ordinary cores hold whole rows in registers.
+THREE_PRODUCTS_WIDTH = 32
+"""The widest head whose products of float32 are computed as three of TF32."""
+
+# Queries, keys, warps, by width. Products of float32 on ordinary cores hold whole rows in registers.
 _Tiles = Mapping[int, tuple[int, int, int]]
 _FORWARD: Mapping[str, _Tiles] = {
     "half": {32: (128, 64, 8), 64: (128, 64, 8), 128: (128, 32, 8)},
-    "tf32": {32: (64, 32, 4), 64: (64, 32, 4), 128: (64, 32, 8)},
     "ieee": {32: (64, 64, 8), 64: (32, 16, 8)},
+    "tf32": {32: (64, 32, 4), 64: (64, 32, 4)},
+    "tf32x3": {32: (64, 32, 4)},
 }
 _QUERY: Mapping[str, _Tiles] = {
     "half": {32: (128, 64, 8), 64: (128, 64, 8), 128: (128, 32, 8)},
-    "tf32": {32: (64, 32, 4), 64: (64, 32, 4), 128: (64, 32, 8)},
     "ieee": {32: (32, 32, 4), 64: (32, 16, 8)},
+    "tf32": {32: (64, 32, 4), 64: (64, 32, 4)},
+    "tf32x3": {32: (64, 32, 4)},
 }
 _KEY_VALUE: Mapping[str, _Tiles] = {
     "half": {32: (32, 128, 8), 64: (32, 128, 8), 128: (16, 128, 8)},
-    "tf32": {32: (32, 64, 4), 64: (32, 64, 8), 128: (32, 64, 8)},
     "ieee": {32: (32, 32, 4), 64: (16, 32, 8)},
+    "tf32": {32: (32, 32, 4), 64: (32, 32, 4)},
+    "tf32x3": {32: (32, 32, 4)},
 }
 
 
@@ -63,7 +69,7 @@ def delta_config(width: int) -> Config:
 
 
 def _config(tables: Mapping[str, _Tiles], dtype: torch.dtype, width: int, precision: str) -> Config:
-    kind = "half" if dtype != torch.float32 else "ieee" if precision == "ieee" else "tf32"
+    kind = precision if dtype == torch.float32 else "half"
     block_m, block_n, warps = tables[kind][max(32, padded(width))]
     constants = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_D": padded(width)}
     return Config(constants, num_warps=warps, num_stages=2)

@@ -35,8 +35,8 @@ _SHIPPED = (
     ("bf16", "ieee", (32, 64, 128)),
     ("fp16", "ieee", (32,)),
     ("fp32", "ieee", (32, 64)),
-    ("fp32", "tf32x3", (32, 64, 128)),
-    ("fp32", "tf32", (32,)),
+    ("fp32", "tf32", (32, 64)),
+    ("fp32", "tf32x3", (32,)),
 )
 
 # Instructions of a thread a pair of query and key, by kernel and width, on the worst of the architectures.

@@ -13,24 +13,33 @@ from mmbench_kernels._triton._aot import AotCase, Gates
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-# The widths of the methods' maps, each with a memory format: thin maps pad their tiles, wide ones are walked.
-WIDTHS = ((8, "packed"), (16, "flat"), (32, "packed"), (64, "flat"), (128, "packed"))
+# What is multiplied, C and O of the maps, their memory format. float32 is what runs out of registers: without
+# tensor cores (ieee), or with three products in the place of one (tf32x3). Half precision has room to spare.
+PROBLEMS = (
+    ("fp32", "ieee", 8, "packed"),
+    ("fp32", "ieee", 64, "flat"),
+    ("fp32", "ieee", 128, "packed"),
+    ("fp32", "tf32x3", 128, "packed"),
+    ("fp32", "tf32", 128, "packed"),
+    ("fp16", "ieee", 8, "flat"),
+    ("fp16", "ieee", 128, "packed"),
+    ("bf16", "ieee", 32, "packed"),
+)
 
 _STRIDES = ("batch_stride", "channel_stride", "row_stride", "pixel_stride")
 
 
 def aot_cases() -> list[AotCase]:
-    """Return every configuration, for each dtype and both memory formats."""
-    cases = [_statistics()]
-    for dtype in DTYPES:
-        for width, layout in WIDTHS:
-            cases += [
-                _moments(dtype, width, layout),
-                _mix(dtype, [width] * 2, layout),
-                _sums(dtype, width, layout),
-                _maps(dtype, width, layout),
-            ]
-        cases.append(_mix(dtype, [32] * modal_fuse.MAPS, "flat"))
+    """Return the configurations: the thinnest and the widest maps of each kind, and what lies between."""
+    cases = [_statistics(), _mix("fp16", "ieee", [32] * modal_fuse.MAPS, "flat")]
+    for dtype, precision, width, layout in PROBLEMS:
+        cases += [
+            _mix(dtype, precision, [width] * 2, layout),
+            _sums(dtype, precision, width, layout),
+            _maps(dtype, precision, width, layout),
+        ]
+        if precision == "ieee":  # no product, and no tile by the width of the result
+            cases.append(_moments(dtype, width, layout))
     return cases
 
 
@@ -43,7 +52,7 @@ def _statistics() -> AotCase:
         signature=signature,
         constants={},
         config=configs.STATISTICS_CONFIG,
-        dtype="fp64",
+        dtype="fp32",
     )
 
 
@@ -65,7 +74,7 @@ def _moments(dtype: str, width: int, layout: str) -> AotCase:
     )
 
 
-def _mix(dtype: str, widths: Sequence[int], layout: str) -> AotCase:
+def _mix(dtype: str, precision: str, widths: Sequence[int], layout: str) -> AotCase:
     outputs = widths[0]
     described = _Arguments()
     layouts = []
@@ -90,44 +99,44 @@ def _mix(dtype: str, widths: Sequence[int], layout: str) -> AotCase:
         "PACKED": layout == "packed",
         "PER_CHANNEL": False,
         "FILLED": True,
-        "PRECISION": "ieee",
+        "PRECISION": precision,
     }
     return described.case(
-        f"mix {dtype} {len(widths)}x{outputs} {layout}",
+        f"mix {dtype} {precision} {len(widths)}x{outputs} {layout}",
         modal_fuse.mix_kernel,
-        configs.mix_config(DTYPES[dtype], widths, outputs),
+        configs.mix_config(DTYPES[dtype], precision, widths, outputs),
         dtype,
         constants,
-        Gates(tensor_cores=dtype != "fp32", wide_loads=True, wide_stores=True),
+        Gates(tensor_cores=_multiplies_in_tensor_cores(dtype, precision), wide_loads=True, wide_stores=True),
     )
 
 
-def _sums(dtype: str, width: int, layout: str) -> AotCase:
+def _sums(dtype: str, precision: str, width: int, layout: str) -> AotCase:
     described = _backward_arguments(dtype, width, layout)
     described.pointers(norm_sums_ptr="*fp32", weight_sums_ptr="*fp32", bias_sums_ptr="*fp32")
     described.integers("pieces")
     described.integers("piece_pixels", aligned=True)
     return described.case(
-        f"sums {dtype} {width} {layout}",
+        f"sums {dtype} {precision} {width} {layout}",
         modal_fuse_backward.sums_kernel,
         configs.sums_config(DTYPES[dtype], width),
         dtype,
-        _backward_constants(width, layout) | {"FILLED": True},
-        Gates(tensor_cores=dtype != "fp32", wide_loads=True),
+        _backward_constants(width, precision) | {"FILLED": True},
+        Gates(tensor_cores=_multiplies_in_tensor_cores(dtype, precision), wide_loads=True),
     )
 
 
-def _maps(dtype: str, width: int, layout: str) -> AotCase:
+def _maps(dtype: str, precision: str, width: int, layout: str) -> AotCase:
     described = _backward_arguments(dtype, width, layout)
     described.pointers(norm_means_ptr="*fp32", result_ptr=f"*{dtype}")
     described.integers("tiles")
     return described.case(
-        f"maps {dtype} {width} {layout}",
+        f"maps {dtype} {precision} {width} {layout}",
         modal_fuse_backward.maps_kernel,
         configs.maps_config(DTYPES[dtype], width, width),
         dtype,
-        _backward_constants(width, layout) | {"PACKED": layout == "packed"},
-        Gates(tensor_cores=dtype != "fp32", wide_loads=True, wide_stores=True),
+        _backward_constants(width, precision) | {"PACKED": layout == "packed"},
+        Gates(tensor_cores=_multiplies_in_tensor_cores(dtype, precision), wide_loads=True, wide_stores=True),
     )
 
 
@@ -143,14 +152,18 @@ def _backward_arguments(dtype: str, width: int, layout: str) -> _Arguments:
     return described
 
 
-def _backward_constants(width: int, layout: str) -> dict[str, Any]:
+def _backward_constants(width: int, precision: str) -> dict[str, Any]:
     return {
         "CHANNELS": width,
         "COLUMNS": 2 * width,
         "OUTPUTS": width,
         "PER_CHANNEL": False,
-        "PRECISION": "ieee",
+        "PRECISION": precision,
     }
+
+
+def _multiplies_in_tensor_cores(dtype: str, precision: str) -> bool:
+    return dtype != "fp32" or precision != "ieee"
 
 
 class _Arguments:

@@ -80,13 +80,13 @@ def moments_config(channels: int) -> Config:
 # factors of tl.dot are 16 wide or more.
 
 
-def mix_config(dtype: torch.dtype, widths: Sequence[int], outputs: int) -> Config:
-    """Return how the maps are mixed."""
+def mix_config(dtype: torch.dtype, precision: str, widths: Sequence[int], outputs: int) -> Config:
+    """Return how the maps are mixed, with the `dot_precision` of the dtype."""
     block_o = power_of_two(outputs, 16)
     block_c = min(power_of_two(max(widths), 16), 32)
     constants = {"BLOCK_P": 128 if block_o <= 32 else 64, "BLOCK_C": block_c, "BLOCK_O": block_o}
     if dtype == torch.float32 and block_o > 32:
-        return Config({**constants, "BLOCK_C": 16}, num_warps=8)
+        return Config({**constants, "BLOCK_C": 16}, num_warps=8 if precision == "ieee" else 4)
     return Config(constants, num_warps=4)
 
 
@@ -103,9 +103,8 @@ def maps_config(dtype: torch.dtype, channels: int, outputs: int) -> Config:
     """Return how the gradient of a map is written."""
     block_o = power_of_two(outputs, 16)
     block_c = 16 if dtype == torch.float32 else min(power_of_two(channels, 16), 32)
-    return Config(
-        {"BLOCK_P": 128 if block_o <= 32 else 64, "BLOCK_C": block_c, "BLOCK_O": block_o}, num_warps=4
-    )
+    constants = {"BLOCK_P": 128 if block_o <= 32 else 64, "BLOCK_C": block_c, "BLOCK_O": block_o}
+    return Config(constants, num_warps=8 if dtype == torch.float32 and block_o > 32 else 4)
 
 
 STATISTICS_CONFIG = Config({"BLOCK": 1024}, num_warps=4)

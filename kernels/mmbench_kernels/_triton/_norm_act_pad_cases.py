@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmbench_kernels._triton._aot import AotCase, Gates
+from mmbench_kernels._triton._launch import Config
 from mmbench_kernels._triton._padded_maps import (
     CHUNK_TILES,
     PACKED_TILES,
@@ -23,8 +24,8 @@ from mmbench_kernels._triton.norm_act_pad import apply_kernel, moments_kernel
 from mmbench_kernels._triton.norm_act_pad_backward import TAPS, gradient_kernel, halve_kernel, sums_kernel
 
 DTYPES = ("fp32", "fp16", "bf16")
-BLOCKS_PER_SM = 2
-"""Of 256 threads: enough in flight for the memory, at no more than 128 registers a thread."""
+BLOCKS_PER_SM = 4
+"""Of 128 threads: enough in flight for the memory, at no more than 128 registers a thread."""
 
 _STRIDES = ("batch_stride", "channel_stride", "row_stride", "pixel_stride")
 
@@ -43,6 +44,10 @@ class Shape:
         """The words that tell it from the others."""
         layout = "channels-last" if self.packed else "planar"
         return f"{layout} {self.channels}x{self.side}x{self.side} {'affine' if self.affine else 'plain'}"
+
+    def config(self, border: int = 0, *, folds: bool = False) -> Config:
+        """Return the tile for a map with so many pixels more on each side."""
+        return tile_config(self.packed, self.channels, (self.side + 2 * border) ** 2, folds=folds)
 
     def addressing(self, prefix: str = "") -> tuple[dict[str, str], dict[str, Any], list[str]]:
         """Return the types of a map's strides, the values of those that are constant, the aligned ones."""
@@ -84,7 +89,7 @@ def _case(
     *,
     types: Mapping[str, str],
     constants: Mapping[str, Any],
-    pixels: int,
+    config: Config,
     aligned: list[str],
     gates: Gates,
 ) -> AotCase:
@@ -101,7 +106,7 @@ def _case(
             **own_constants,
             **constants,
         },
-        config=tile_config(shape.packed, shape.channels, pixels),
+        config=config,
         dtype=dtype,
         # Planes of 512² and 8² pixels are multiples of 16, those of 514² are not.
         aligned=[*own_aligned, *(() if shape.packed else ("channel_stride",)), "height", "width", *aligned],
@@ -131,7 +136,7 @@ def _moments(shape: Shape, dtype: str) -> AotCase:
         dtype,
         types={"x_ptr": f"*{dtype}", "partials_ptr": "*fp32", "slots": "i32", "first_slot": "i32"},
         constants={"COLUMNS": shape.channels if shape.affine else 1, **_source(shape)},
-        pixels=shape.side**2,
+        config=shape.config(),
         aligned=["x_ptr", "partials_ptr"],
         gates=Gates(blocks_per_sm=BLOCKS_PER_SM, tensor_cores=False, wide_loads=True),
     )
@@ -139,8 +144,7 @@ def _moments(shape: Shape, dtype: str) -> AotCase:
 
 def _apply(shape: Shape, dtype: str) -> AotCase:
     types, constants = _affine(shape)
-    padded = (shape.side + 2) ** 2
-    config = tile_config(shape.packed, shape.channels, padded)
+    padded, config = (shape.side + 2) ** 2, shape.config(border=1)
     return _case(
         "apply",
         apply_kernel,
@@ -165,7 +169,7 @@ def _apply(shape: Shape, dtype: str) -> AotCase:
             **_border(shape),
             **constants,
         },
-        pixels=padded,
+        config=config,
         aligned=["x_ptr", "y_ptr", "partials_ptr", "mean_ptr", "rstd_ptr"],
         gates=Gates(
             blocks_per_sm=BLOCKS_PER_SM,
@@ -215,7 +219,7 @@ def _sums(shape: Shape, dtype: str) -> AotCase:
         dtype,
         types={**types, "first_slot": "i32"},
         constants={**constants, **_source(shape)},
-        pixels=(shape.side + 2) ** 2,
+        config=shape.config(border=1),
         aligned=aligned,
         gates=Gates(blocks_per_sm=BLOCKS_PER_SM, tensor_cores=False, wide_loads=shape.packed),
     )
@@ -223,7 +227,7 @@ def _sums(shape: Shape, dtype: str) -> AotCase:
 
 def _gradient(shape: Shape, dtype: str, *, doubled: bool) -> AotCase:
     types, constants, aligned = _gradient_types(shape, dtype)
-    config = tile_config(shape.packed, shape.channels, shape.side**2)
+    config = shape.config(folds=True)
     return _case(
         "gradient of a doubled map" if doubled else "gradient",
         gradient_kernel,
@@ -237,9 +241,15 @@ def _gradient(shape: Shape, dtype: str, *, doubled: bool) -> AotCase:
             **constants,
             **_source(shape, doubled),
         },
-        pixels=shape.side**2,
+        config=config,
         aligned=[*aligned, "result_ptr"],
-        gates=Gates(blocks_per_sm=BLOCKS_PER_SM, tensor_cores=False, wide_loads=True, wide_stores=True),
+        gates=Gates(
+            blocks_per_sm=BLOCKS_PER_SM - 1,  # what is gathered takes registers
+            tensor_cores=False,
+            # A planar tile gives a thread four values: 16 bytes of float32, 8 of half precision.
+            wide_loads=shape.packed or dtype == "fp32",
+            wide_stores=shape.packed or dtype == "fp32",
+        ),
     )
 
 
@@ -251,7 +261,7 @@ def _halve(shape: Shape, dtype: str) -> AotCase:
         dtype,
         types={"grad_ptr": f"*{dtype}", "result_ptr": f"*{dtype}"},
         constants={"PACKED": shape.packed, "ALIGNMENT": alignment(shape.side**2), "TAPS": TAPS},
-        pixels=shape.side**2,
+        config=shape.config(),
         aligned=["grad_ptr", "result_ptr"],
         gates=Gates(blocks_per_sm=BLOCKS_PER_SM, tensor_cores=False, wide_loads=True, wide_stores=True),
     )

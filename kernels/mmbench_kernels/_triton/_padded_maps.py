@@ -20,17 +20,20 @@ from torch import Tensor
 from mmbench_kernels._triton._launch import Config, ceil_div
 from mmbench_kernels._triton._map_tiles import MapView, load_tile
 
-PACKED_TILES = {8: Config({"BLOCK_P": 256, "BLOCK_C": 8}, 8), 64: Config({"BLOCK_P": 32, "BLOCK_C": 64}, 8)}
+PACKED_TILES = {8: Config({"BLOCK_P": 256, "BLOCK_C": 8}, 4), 64: Config({"BLOCK_P": 32, "BLOCK_C": 64}, 4)}
 """Tiles of channels-last maps, by the most channels that they are for; the last is for more, too."""
 
 PLANAR_TILES = {
-    64: Config({"BLOCK_P": 64, "BLOCK_C": 32}, 8),
-    2048: Config({"BLOCK_P": 2048, "BLOCK_C": 1}, 8),
+    64: Config({"BLOCK_P": 64, "BLOCK_C": 32}, 4),
+    2048: Config({"BLOCK_P": 2048, "BLOCK_C": 1}, 4),
 }
-"""Tiles of maps with pixels innermost, by the most pixels that they are for; the last is for more, too.
+"""Tiles of maps with pixels innermost, by the most pixels that they are for; the last is for more, too."""
 
-All tiles give a thread eight values: 16 bytes of half precision at once, and registers for two blocks.
-"""
+PLANAR_FOLDED_TILES = {
+    64: Config({"BLOCK_P": 64, "BLOCK_C": 8}, 4),
+    512: Config({"BLOCK_P": 512, "BLOCK_C": 1}, 4),
+}
+"""The same where each value is gathered from up to nine places, which takes registers for each."""
 
 CHUNK_TILES = 8
 """Tiles that one program works off one after the other."""
@@ -82,15 +85,17 @@ def sources_of(maps: Sequence[Tensor], doubled: Sequence[bool]) -> Iterator[Sour
         first += x.shape[1]
 
 
-def tile_config(packed: bool, channels: int, pixels: int) -> Config:
+def tile_config(packed: bool, channels: int, pixels: int, *, folds: bool = False) -> Config:
     """Return the tile for a source.
 
     Args:
         packed: Whether the map that the kernel writes, or reads in order, is channels-last.
         channels: C.
         pixels: Of that map.
+        folds: Whether the kernel gathers what was mirrored.
     """
-    tiles, size = (PACKED_TILES, channels) if packed else (PLANAR_TILES, pixels)
+    planar = PLANAR_FOLDED_TILES if folds else PLANAR_TILES
+    tiles, size = (PACKED_TILES, channels) if packed else (planar, pixels)
     return next((config for most, config in tiles.items() if size <= most), tiles[max(tiles)])
 
 

@@ -348,7 +348,8 @@ def _mix(
 ) -> None:
     """Write y."""
     batch, outputs, height, width = y.shape
-    config = configs.mix_config(y.dtype, problem.widths, outputs)
+    precision = configs.dot_precision(y.dtype)
+    config = configs.mix_config(y.dtype, precision, problem.widths, outputs)
     tiles = _launch.ceil_div(height * width, config.constants["BLOCK_P"])
     arguments: dict[str, Any] = {}
     for slot in range(MAPS):
@@ -377,7 +378,7 @@ def _mix(
         PACKED=is_channels_last(y),
         PER_CHANNEL=problem.per_channel,
         FILLED=problem.filled,
-        PRECISION=configs.dot_precision(y.dtype),
+        PRECISION=precision,
         **config.keywords(),
     )
 

@@ -273,7 +273,7 @@ def sum_over_pixels(
     with _launch.on_device_of(codes):
         heads = [_sum_head(head, codes, weights, form) for head in logits]
     total = torch.stack(heads)  # (G, 2·K + 1)
-    return total[:, -1], total[:, :-1].unflatten(1, (2, -1))
+    return total[:, -1], total[:, :-1].unflatten(1, (2, -1)).contiguous()
 
 
 def _sum_head(head: Tensor, codes: Tensor, weights: Tensor, form: LossForm) -> Tensor:

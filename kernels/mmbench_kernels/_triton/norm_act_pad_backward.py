@@ -555,7 +555,7 @@ def _gradient(grad: Tensor, source: Source, result: Tensor, sums: Tensor, shared
     x, height, width = source.view.x, shared["height"], shared["width"]
     packed = is_channels_last(x)
     target = _dense_like(x, height, width) if source.doubled else result
-    config = tile_config(packed, source.channels, height * width)
+    config = tile_config(packed, source.channels, height * width, folds=True)
     gradient_kernel[grid(config, len(x), source.channels, height * width)](
         result_ptr=target,
         sums_ptr=sums,

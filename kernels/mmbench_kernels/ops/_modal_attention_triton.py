@@ -15,7 +15,7 @@ from torch import Tensor
 from mmbench_kernels.ops._attention_operator import declare_attention
 
 # Repeated in `_triton`, which is not imported here; a test holds them together.
-WIDEST, WIDEST_EXACT, SLOTS = 128, 64, 16
+WIDEST, WIDEST_FLOAT32, SLOTS = 128, 64, 16
 
 
 def limits(q: Tensor, present: Tensor | None) -> list[str]:
@@ -26,19 +26,9 @@ def limits(q: Tensor, present: Tensor | None) -> list[str]:
         present: (B, M) that is used, or None.
     """
     found = []
-    width = q.shape[3]
-    if not 1 <= width <= WIDEST:
-        found.append(f"the width of a head is {width}, expected 1 to {WIDEST}")
-    elif (
-        q.dtype == torch.float32
-        and width > WIDEST_EXACT
-        and torch.get_float32_matmul_precision() == "highest"
-    ):
-        # Without tensor cores, whole rows are held in registers, and these do not fit.
-        found.append(
-            f"the width of a head is {width} in float32, expected at most {WIDEST_EXACT} unless "
-            "torch.set_float32_matmul_precision allows 'high' or 'medium'"
-        )
+    widest = WIDEST_FLOAT32 if q.dtype == torch.float32 else WIDEST
+    if not 1 <= q.shape[3] <= widest:
+        found.append(f"the width of a head is {q.shape[3]}, expected 1 to {widest} in {q.dtype}")
     if present is not None and present.shape[1] > SLOTS:
         found.append(f"present has {present.shape[1]} modalities, expected at most {SLOTS}")
     return found

@@ -86,8 +86,7 @@ def modal_attention(
         return_lse: Whether to return the logarithm of the softmax's denominator too.
         backend: "auto" takes Triton's kernels where they can run and there is something to gain: with
             "full", without dropout and without `return_lse`, torch has kernels of its own. "torch" never
-            takes them, "triton" always. They take D up to 128 and M up to 16; float32 of "highest" matmul
-            precision up to 64.
+            takes them, "triton" always. They take D up to 128, in float32 up to 64, and M up to 16.
 
     Returns:
         (B, H, N, D), the dtype of q. With `return_lse` also (B, H, N), float32 or, for float64, float64: the

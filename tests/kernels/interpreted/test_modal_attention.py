@@ -56,12 +56,6 @@ def test_every_width_of_a_head_is_padded_to_a_tile(width: int, dtype: torch.dtyp
     assert_close(inputs, present=present, mode="skip_keys", dropout_p=0.1, seed=2)
 
 
-def test_wide_heads_in_float32_are_taken_where_tensor_cores_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The interpreter computes them exactly.
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
-    assert_close(random_qkv(1, 1, 34, 100), dropout_p=0.1, seed=2)
-
-
 @pytest.mark.parametrize(
     ("tokens", "dtype"),
     # Of one token in half precision, the gradients are what rounding leaves of a difference of equals.
@@ -253,7 +247,7 @@ class Names(TorchDispatchMode):
         ((2, 1, 6, 4), {"return_lse": True}, ["modal_attention_triton"]),
         ((2, 1, 6, 4), {"mode": "skip_keys", "present": torch.ones(2, 2).bool()}, ["modal_attention_triton"]),
         ((2, 1, 6, 4), {"dropout_p": 0.1, "backend": "torch"}, ["modal_attention"]),
-        ((2, 1, 6, 129), {"dropout_p": 0.1}, ["modal_attention"]),
+        ((2, 1, 6, 65), {"dropout_p": 0.1}, ["modal_attention"]),
         ((2, 1, 17, 4), {"mode": "skip_keys", "present": torch.ones(2, 17).bool()}, ["modal_attention"]),
         ((2, 1, 17, 4), {"mode": "full", "present": torch.ones(2, 17).bool()}, []),
     ],
@@ -267,16 +261,15 @@ def test_auto_takes_the_kernels_where_they_can_run_and_have_something_to_gain(
 
 
 def test_what_the_kernels_cannot_do_is_said() -> None:
-    wide = random_qkv(1, 1, 6, 129)
-    with pytest.raises(RuntimeError, match="the width of a head is 129, expected 1 to 128"):
-        modal_attention(*wide, backend="triton")
+    for dtype, width, limit in ((torch.float32, 65, 64), (torch.float16, 129, 128)):
+        wide = random_qkv(1, 1, 6, width, dtype=dtype)
+        with pytest.raises(RuntimeError, match=f"the width of a head is {width}, expected 1 to {limit} in"):
+            modal_attention(*wide, backend="triton")
     present = torch.ones(1, 17).bool()
     with pytest.raises(RuntimeError, match="present has 17 modalities, expected at most 16"):
         modal_attention(*random_qkv(1, 1, 17, 4), present=present, mode="skip_keys", backend="triton")
-    with pytest.raises(RuntimeError, match=r"is 65 in float32, expected at most 64 unless .*'high'"):
-        modal_attention(*random_qkv(1, 1, 6, 65), backend="triton")
-    known = _attention_configs.WIDTHS[-1], _attention_configs.EXACT_WIDTH, _token_rows.SLOTS
-    assert known == (operators.WIDEST, operators.WIDEST_EXACT, operators.SLOTS)
+    known = _attention_configs.WIDTHS[-1], _attention_configs.FLOAT32_WIDTH, _token_rows.SLOTS
+    assert known == (operators.WIDEST, operators.WIDEST_FLOAT32, operators.SLOTS)
 
 
 def test_the_operators_pass_the_checks_of_torch() -> None:
@@ -321,11 +314,11 @@ def test_products_of_float32_follow_the_setting_of_torch() -> None:
         found = {}
         for setting in ("highest", "high", "medium"):
             torch.set_float32_matmul_precision(setting)
-            found[setting] = [_attention_call.precision(torch.float32, width) for width in (64, 65)]
+            found[setting] = [_attention_call.precision(torch.float32, width) for width in (32, 64)]
             assert _attention_call.precision(torch.float16, 128) == "ieee"
     finally:
         torch.set_float32_matmul_precision(before)
-    assert found == {"highest": ["ieee", "tf32x3"], "high": ["tf32x3"] * 2, "medium": ["tf32"] * 2}
+    assert found == {"highest": ["ieee"] * 2, "high": ["tf32x3", "ieee"], "medium": ["tf32"] * 2}
 
 
 def test_the_starts_of_modalities_are_the_sums_of_the_lengths_before() -> None:

@@ -71,8 +71,9 @@ def test_loss_and_gradient_are_those_of_the_definition(options: dict[str, Any]) 
     check(random_heads(1, 3, ((4, 5), (3, 2), (1, 7))), random_target(1, 4, 5, classes=3), **options)
 
 
-@pytest.mark.parametrize("classes", [1, 2, 6, 17, 32])
-@pytest.mark.parametrize("interp", ["logit", "prob"])
+@pytest.mark.parametrize(
+    ("classes", "interp"), [(1, "logit"), (2, "prob"), (6, "logit"), (6, "prob"), (17, "logit"), (32, "prob")]
+)
 def test_every_number_of_classes_up_to_32_is_taken(classes: int, interp: str) -> None:
     heads = random_heads(1, classes, ((3, 4), (2, 3)))
     check(heads, random_target(1, 3, 4, classes=classes), interp=interp)
@@ -88,7 +89,7 @@ def test_every_number_of_classes_up_to_32_is_taken(classes: int, interp: str) ->
         ((17, 2), (5, 2)),  # several blocks of rows, in which the same pixels of the head end and begin
         ((17, 1), (1, 3)),
         ((2, 33), (1, 2)),  # cells cut into parts
-        ((2, 3), (9, 11)),  # pixels of the head that no pixel of the target reads
+        ((1, 3), (5, 8)),  # pixels of the head that no pixel of the target reads
     ],
 )
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -104,11 +105,10 @@ def test_a_wide_head_of_the_size_of_the_target_is_cut_into_blocks() -> None:
     check(random_heads(1, 2, ((2, 130),)), random_target(1, 2, 130, classes=2))
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_samples_do_not_mix(batch: int) -> None:
-    target = random_target(batch, 3, 4, classes=3)
+def test_samples_do_not_mix() -> None:
+    target = random_target(3, 2, 3, classes=3)
     target[-1] = torch.where(target[-1] == 0, 1, target[-1])
-    check(random_heads(batch, 3, ((3, 4), (2, 3))), target)
+    check(random_heads(3, 3, ((2, 3), (2, 2))), target)
 
 
 def test_an_empty_batch_gives_zero_and_an_empty_gradient() -> None:
@@ -143,10 +143,9 @@ def layouts(heads: Sequence[Tensor]) -> dict[str, list[Tensor]]:
 
 
 @pytest.mark.parametrize("layout", ["channels-last", "transposed", "sliced", "expanded"])
-@pytest.mark.parametrize("interp", ["logit", "prob"])
-def test_heads_of_any_strides_are_read_where_they_lie(layout: str, interp: str) -> None:
+def test_heads_of_any_strides_are_read_where_they_lie(layout: str) -> None:
     heads = layouts(random_heads(2, 3, ((3, 4), (2, 3))))[layout]
-    check(heads, random_target(2, 3, 4, classes=3), interp=interp)
+    check(heads, random_target(2, 3, 4, classes=3), interp="prob")  # reads heads in every kernel
 
 
 def test_targets_of_any_strides_and_of_bytes_mean_the_same() -> None:
@@ -169,8 +168,8 @@ def test_a_class_of_the_range_or_a_number_below_it_may_be_the_ignored_one() -> N
 
 @pytest.mark.parametrize("dice_classes", ["present", "all"])
 def test_a_batch_without_valid_pixels_gives_zero_and_no_gradient(dice_classes: Any) -> None:
-    heads = [head.requires_grad_() for head in random_heads(2, 3, ((4, 4), (2, 2)))]
-    target = torch.full((2, 4, 4), 255)
+    heads = [head.requires_grad_() for head in random_heads(2, 3, ((2, 3), (1, 2)))]
+    target = torch.full((2, 2, 3), 255)
     total, table = multiscale_seg_loss(heads, target, dice_classes=dice_classes, backend="triton")
     assert total.item() == 0
     assert not table.any()
@@ -215,15 +214,15 @@ def test_constant_logits_cost_the_logarithm_of_the_number_of_classes() -> None:
 
 
 def test_only_heads_that_need_a_gradient_get_one() -> None:
-    heads = random_heads(1, 3, ((4, 4), (2, 2), (3, 3)))
+    heads = random_heads(1, 3, ((2, 3), (1, 2), (2, 2)))
     heads[1].requires_grad_()
-    multiscale_seg_loss(heads, random_target(1, 4, 4, classes=3), backend="triton")[0].backward()
+    multiscale_seg_loss(heads, random_target(1, 2, 3, classes=3), backend="triton")[0].backward()
     assert [head.grad is not None for head in heads] == [False, True, False]
 
 
 def test_a_gradient_that_is_expanded_or_of_other_strides_means_the_same() -> None:
-    heads = [head.requires_grad_() for head in random_heads(1, 3, ((4, 4), (2, 3)))]
-    table = multiscale_seg_loss(heads, random_target(1, 4, 4, classes=3), backend="triton")[1]
+    heads = [head.requires_grad_() for head in random_heads(1, 3, ((2, 3), (2, 2)))]
+    table = multiscale_seg_loss(heads, random_target(1, 2, 3, classes=3), backend="triton")[1]
     runs = [
         torch.autograd.grad(table, heads, upstream, retain_graph=True)
         for upstream in (torch.ones(2, 2), torch.ones(()).expand(2, 2), torch.ones(2, 4)[:, ::2])
@@ -233,8 +232,8 @@ def test_a_gradient_that_is_expanded_or_of_other_strides_means_the_same() -> Non
 
 @pytest.mark.parametrize("interp", ["logit", "prob"])
 def test_two_runs_give_the_same_bits(interp: Any) -> None:
-    heads = [head.requires_grad_() for head in random_heads(1, 3, ((9, 4), (3, 3)))]
-    target = random_target(1, 9, 4, classes=3)
+    heads = [head.requires_grad_() for head in random_heads(1, 3, ((9, 2), (3, 3)))]
+    target = random_target(1, 9, 2, classes=3)
     runs = []
     for _ in range(2):
         total, table = multiscale_seg_loss(heads, target, interp=interp, backend="triton")
@@ -285,10 +284,10 @@ def test_nothing_of_the_size_of_a_coarse_heads_probabilities_is_allocated(
         return memory
 
     monkeypatch.setattr(_launch, "empty", note)
-    heads = [head.requires_grad_() for head in random_heads(1, 32, ((8, 2), (4, 4)))]
-    target = random_target(1, 16, 8, classes=32)
+    heads = [head.requires_grad_() for head in random_heads(1, 32, ((4, 6), (2, 3)))]
+    target = random_target(1, 8, 12, classes=32)
     torch.autograd.grad(multiscale_seg_loss(heads, target, interp="prob", backend="triton")[0], heads)
-    assert 16 * 8 <= max(taken) < 4 * 32 * 16 * 8  # float32
+    assert 8 * 12 <= max(taken) < 4 * 32 * 8 * 12  # float32
 
 
 @pytest.mark.parametrize("ratio", [2, 4, 8, 16, 128])
@@ -344,7 +343,7 @@ def test_a_compiled_graph_holds_the_operator_whole() -> None:
 
 
 def test_what_the_mistakes_below_are_seen_by_passes_without_one() -> None:
-    check(random_heads(1, 32, ((9, 6), (3, 5))), random_target(1, 9, 6, classes=32))
+    check(random_heads(1, 32, ((9, 5), (3, 4))), random_target(1, 9, 5, classes=32))
 
 
 FORWARD, BACKWARD = "multiscale_seg_loss", "multiscale_seg_loss_backward"
@@ -368,7 +367,7 @@ FORWARD, BACKWARD = "multiscale_seg_loss", "multiscale_seg_loss_backward"
 def test_a_mistake_in_a_kernel_is_seen(
     mutate: Callable[[str, str, str], None], module: str, right: str, wrong: str
 ) -> None:
-    heads, target = random_heads(1, 32, ((9, 6), (3, 5))), random_target(1, 9, 6, classes=32)
+    heads, target = random_heads(1, 32, ((9, 5), (3, 4))), random_target(1, 9, 5, classes=32)
     mutate(module, right, wrong)
     with pytest.raises((AssertionError, InterpreterError)):
         check(heads, target)

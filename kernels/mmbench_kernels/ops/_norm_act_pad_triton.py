@@ -116,7 +116,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     ctx.set_materialize_grads(False)  # else two small tensors of zeros for them in every backward
 
 
-def _differentiate(ctx: Any, grad: Tensor, *unused: Any) -> tuple[Any, ...]:
+def _differentiate(ctx: Any, grad: Tensor | None, *unused: Any) -> tuple[Any, ...]:
+    if grad is None:  # nothing depends on y
+        return [None] * len(ctx.doubled), *(None,) * 8
     weight, bias, mean, rstd, *maps = ctx.saved_tensors
     found = _BACKWARD(grad, maps, ctx.doubled, weight, bias, mean, rstd, *ctx.options)
     gradients, rest = found[: len(maps)], list(found[len(maps) :])

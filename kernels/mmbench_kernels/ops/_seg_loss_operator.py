@@ -83,8 +83,10 @@ def declare_loss(name: str, passes: Passes) -> Callable[..., Any]:
         _backward_fake,
     )
 
-    def differentiate(ctx: Any, gradient: Tensor, *unused: Any) -> tuple[Any, ...]:
+    def differentiate(ctx: Any, gradient: Tensor | None, *unused: Any) -> tuple[Any, ...]:
         *logits, sums, counts, codes = ctx.saved_tensors
+        if gradient is None:  # nothing depends on the terms
+            return ([None] * len(logits), *(None,) * 7)
         gradients = backward(gradient, logits, sums, counts, codes, *ctx.options)
         return (gradients, *(None,) * 7)
 

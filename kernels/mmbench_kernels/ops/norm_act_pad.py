@@ -226,7 +226,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.shift_dtype = None if bias is None else bias.dtype
 
 
-def _gradients(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
+def _gradients(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    if grad is None:  # nothing depends on y
+        return (None,) * 8
     y, x, weight, mean, rstd = ctx.saved_tensors
     mean = rstd if mean is None else mean
     gradient, of_weight, of_bias = _BACKWARD(grad, y, x, weight, mean, rstd, *ctx.options)

@@ -41,26 +41,6 @@ def softmax(z):
 
 
 @triton.jit
-def load_pair(row_ptr, classes, exists, left, right, PROBABILITIES: tl.constexpr):
-    """Return two pixels of a row of the head for each lane, logits or probabilities, (K, L) each.
-
-    Args:
-        row_ptr: First pixel of the row, class 0.
-        classes: (K, 1) int64, where each class begins.
-        exists: (K, 1), which classes there are; the others are returned as 0.
-        left: (L,) int64, where the first pixel is.
-        right: (L,) int64, where the second is.
-        PROBABILITIES: Whether to return the softmax.
-    """
-    first = tl.load(row_ptr + (classes + left[None, :]), mask=exists, other=0.0).to(tl.float32)
-    second = tl.load(row_ptr + (classes + right[None, :]), mask=exists, other=0.0).to(tl.float32)
-    if PROBABILITIES:
-        first = softmax(tl.where(exists, first, float("-inf")))
-        second = softmax(tl.where(exists, second, float("-inf")))
-    return first, second
-
-
-@triton.jit
 def columns_of(block, step, offset, unit, size, LANES: tl.constexpr, PARTS: tl.constexpr):
     """Return the cell of each lane and its columns of the target, begin to end, (L,) each."""
     lane = tl.arange(0, LANES)
@@ -69,6 +49,31 @@ def columns_of(block, step, offset, unit, size, LANES: tl.constexpr, PARTS: tl.c
     count = first_of(cell + 1, step, offset, unit, size) - first
     part = lane % PARTS
     return cell, first + part * count // PARTS, first + (part + 1) * count // PARTS
+
+
+@triton.jit
+def ends_of(cell, source, stride):
+    """Return the offsets of the two pixels of the head around a cell of an axis, int64; both exist."""
+    before = tl.minimum(tl.maximum(cell - 1, 0), source - 1)
+    after = tl.minimum(cell, source - 1)
+    return before.to(tl.int64) * stride, after.to(tl.int64) * stride
+
+
+@triton.jit
+def load_corner(corner_ptr, class_offsets, exists, columns, PROBABILITIES: tl.constexpr):
+    """Return a pixel of the head for each lane, (K, L) float32: its logits or, as chosen, their softmax.
+
+    Args:
+        corner_ptr: Class 0 of the first pixel of the row.
+        class_offsets: (K, 1) int64, where each class begins.
+        exists: (K, 1), which classes there are; the others are returned as 0.
+        columns: (L,) int64, where the pixel of each lane lies in the row.
+        PROBABILITIES: Whether to return the softmax.
+    """
+    z = tl.load(corner_ptr + (class_offsets + columns[None, :]), mask=exists, other=0.0).to(tl.float32)
+    if PROBABILITIES:
+        z = softmax(tl.where(exists, z, float("-inf")))
+    return z
 
 
 @triton.jit

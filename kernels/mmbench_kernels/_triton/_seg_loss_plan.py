@@ -91,7 +91,7 @@ def lanes_for(num_classes: int) -> int:
     By the machine code of sm_80, 90 and 100: more spill registers where the gradient has its sums to keep.
     """
     width = padded(num_classes)
-    return 4 if width == 32 else min(64, 256 // width)
+    return 4 if width == 32 else min(32, 256 // width)
 
 
 def encode_config(num_classes: int) -> Config:

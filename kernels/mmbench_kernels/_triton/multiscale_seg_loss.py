@@ -23,8 +23,9 @@ from mmbench_kernels._triton._seg_loss_cells import (
     columns_of,
     cost_of_logits,
     cost_of_probabilities,
+    ends_of,
     first_of,
-    load_pair,
+    load_corner,
     share_of_next,
 )
 from mmbench_kernels._triton._seg_loss_plan import AXIS_ARGUMENTS, Plan, encode_config
@@ -178,8 +179,7 @@ def coarse_sums_kernel(
     cell, begin, end = columns_of(
         tl.program_id(0), column_step, column_offset, column_unit, width, LANES, PARTS
     )
-    left = tl.minimum(tl.maximum(cell - 1, 0), column_source - 1).to(tl.int64) * column_stride
-    right = tl.minimum(cell, column_source - 1).to(tl.int64) * column_stride
+    left, right = ends_of(cell, column_source, column_stride)
     steps = tl.max(end - begin, 0)
     first_row = tl.program_id(1) * ROWS
     end_row = tl.minimum(first_row + ROWS, height)
@@ -190,10 +190,11 @@ def coarse_sums_kernel(
     entropy = tl.zeros((LANES,), tl.float32)
     for number in range(cells):
         cell_row = first_cell + number
-        above = tl.maximum(cell_row - 1, 0).to(tl.int64) * row_stride
-        below = tl.minimum(cell_row, row_source - 1).to(tl.int64) * row_stride
-        top_left, top_right = load_pair(head_ptr + above, class_offsets, exists, left, right, PROBABILITIES)
-        low_left, low_right = load_pair(head_ptr + below, class_offsets, exists, left, right, PROBABILITIES)
+        above, below = ends_of(cell_row, row_source, row_stride)
+        top_left = load_corner(head_ptr + above, class_offsets, exists, left, PROBABILITIES)
+        top_right = load_corner(head_ptr + above, class_offsets, exists, right, PROBABILITIES)
+        low_left = load_corner(head_ptr + below, class_offsets, exists, left, PROBABILITIES)
+        low_right = load_corner(head_ptr + below, class_offsets, exists, right, PROBABILITIES)
         row = tl.maximum(first_of(cell_row, row_step, row_offset, row_unit, height), first_row)
         stop = tl.minimum(first_of(cell_row + 1, row_step, row_offset, row_unit, height), end_row)
         for _ in range(row, stop):
@@ -295,4 +296,4 @@ def aot_cases() -> list[AotCase]:
     """Return every shipped configuration of the kernels, forward and backward."""
     from mmbench_kernels._triton import _seg_loss_cases
 
-    return _seg_loss_cases.cases()
+    return _seg_loss_cases.aot_cases()

@@ -23,8 +23,9 @@ from mmbench_kernels._triton import _launch
 from mmbench_kernels._triton._seg_loss_cells import (
     cell_of,
     columns_of,
+    ends_of,
     first_of,
-    load_pair,
+    load_corner,
     share_of_next,
     slope_of_logits,
     slope_of_probabilities,
@@ -132,8 +133,7 @@ def coarse_gradient_kernel(
     cell, begin, end = columns_of(
         tl.program_id(0), column_step, column_offset, column_unit, width, LANES, PARTS
     )
-    left = tl.minimum(tl.maximum(cell - 1, 0), column_source - 1).to(tl.int64) * column_stride
-    right = tl.minimum(cell, column_source - 1).to(tl.int64) * column_stride
+    left, right = ends_of(cell, column_source, column_stride)
     steps = tl.max(end - begin, 0)
     first_row = tl.program_id(1) * ROWS
     end_row = tl.minimum(first_row + ROWS, height)
@@ -149,11 +149,12 @@ def coarse_gradient_kernel(
     kept_right = tl.zeros((PADDED, LANES), tl.float32)
     for slot in range(slots):
         cell_row = first_cell + slot
-        # The last slots may lie below the head, where no row of the target does.
-        above = tl.minimum(tl.maximum(cell_row - 1, 0), row_source - 1).to(tl.int64) * row_stride
-        below = tl.minimum(cell_row, row_source - 1).to(tl.int64) * row_stride
-        top_left, top_right = load_pair(head_ptr + above, class_offsets, exists, left, right, PROBABILITIES)
-        low_left, low_right = load_pair(head_ptr + below, class_offsets, exists, left, right, PROBABILITIES)
+        # The last slots may lie below the head, where there is no row of the target.
+        above, below = ends_of(cell_row, row_source, row_stride)
+        top_left = load_corner(head_ptr + above, class_offsets, exists, left, PROBABILITIES)
+        top_right = load_corner(head_ptr + above, class_offsets, exists, right, PROBABILITIES)
+        low_left = load_corner(head_ptr + below, class_offsets, exists, left, PROBABILITIES)
+        low_right = load_corner(head_ptr + below, class_offsets, exists, right, PROBABILITIES)
         to_left = kept_left
         to_right = kept_right
         kept_left = tl.zeros((PADDED, LANES), tl.float32)

@@ -63,3 +63,19 @@ def mutate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, st
         mutations.install(monkeypatch, module, mutations.mutated(module, old, new, tmp_path))
 
     return put
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of what kernels were given to write: proof that they ran."""
+    from mmbench_kernels._triton import _launch
+
+    written: list[tuple[int, ...]] = []
+    allocate = _launch.empty
+
+    def empty(shape: Any, **options: Any) -> torch.Tensor:
+        written.append(tuple(shape))
+        return allocate(shape, **options)
+
+    monkeypatch.setattr(_launch, "empty", empty)
+    return written

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmbench_kernels.ops.norm_act_pad import Up2
+
 
 def normalise_and_rectify(
     x: Tensor,
@@ -42,8 +44,13 @@ def normalise_and_rectify(
     return F.leaky_relu_(y, negative_slope)
 
 
+def enlarge(x: Tensor) -> Tensor:
+    """Return a map doubled in size."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+
+
 def norm_act_pad(
-    x: Tensor | Sequence[Tensor],
+    x: Tensor | Sequence[Tensor | Up2],
     *,
     groups: str,
     weight: Tensor | None = None,
@@ -55,7 +62,9 @@ def norm_act_pad(
     **_: Any,
 ) -> Tensor:
     """Normalise, rectify, pad, one after the other; a 1x1 convolution's reflection of no pixels is a copy."""
-    x = x if isinstance(x, Tensor) else torch.cat(list(x), dim=1)
+    if not isinstance(x, Tensor):
+        maps = [enlarge(source.x) if isinstance(source, Up2) else source for source in x]
+        x = torch.cat(maps, dim=1) if len(maps) > 1 else maps[0]
     y = normalise_and_rectify(x, groups, weight, bias, eps=eps, negative_slope=negative_slope)
     if pad_mode == "none" or (pad_mode == "zeros" and pad == 0):
         return y

@@ -16,7 +16,7 @@ import typer
 
 from mmbench._version import __version__
 from mmbench.allocator import keep_freed_memory
-from mmbench.cli import data, evaluate, info, listing, plan, profile, report, run, train
+from mmbench.cli import data, doctor, evaluate, info, listing, plan, profile, report, run, train
 from mmbench.errors import MMBenchError
 
 _INTERRUPTED = 130
@@ -45,6 +45,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("profile")(profile.profile)
 app.command("report")(report.report)
+app.command("doctor")(doctor.doctor)
 
 
 def _print_version(asked: bool) -> None:

@@ -9,11 +9,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmbench.profiling.formulas import flops_of
-from mmbench.profiling.operators import by_name, is_composite, is_free, kind_of, moved_bytes, tensors_in
+from mmbench.profiling.launches import launching_kernel, watched_launches
+from mmbench.profiling.operators import (
+    by_name,
+    is_composite,
+    is_free,
+    kind_of,
+    moved_bytes,
+    tensors_in,
+    touched_bytes,
+)
 from mmbench.profiling.report import OTHER, Work
 
 Pass = Literal["inference", "training_forward", "training_backward"]
@@ -114,7 +123,11 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.parameters |= {id(t): t for t in read if isinstance(t, nn.Parameter)}
         if is_free(func):
             return func(*args, **kwargs)
-        part = self._current_part()
+        tally = self.tallies.setdefault((self._pass, self._current_part(), kind_of(func)), Tally())
+        if self._finish is None and (kernel := launching_kernel(func)) is not None:
+            output = self._count_launches(kernel, args, kwargs, tally)
+            tally.flops += flops_of(func, by_name(func, args, kwargs), output)
+            return output
         if self._finish is not None:
             self._finish()
         began = time.perf_counter()
@@ -123,9 +136,20 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._finish()
         seconds = time.perf_counter() - began
         given = by_name(func, args, kwargs)
-        tally = self.tallies.setdefault((self._pass, part, kind_of(func)), Tally())
         tally.flops += flops_of(func, given, output)
         tally.bytes += moved_bytes(func, given, output)
         tally.launches += 1
         tally.seconds += seconds
         return output
+
+    def _count_launches(
+        self, kernel: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], tally: Tally
+    ) -> Any:
+        """Run an operator that launches kernels; count each, and torch's operators between them."""
+
+        def launched(tensors: list[Tensor]) -> None:
+            tally.launches += 1
+            tally.bytes += sum(touched_bytes(tensor) for tensor in tensors)
+
+        with self, watched_launches(launched):
+            return kernel(*args, **kwargs)

@@ -20,6 +20,7 @@ from mmbench.profiling.report import Case, Costs, Share
 from mmbench.profiling.saved_tensors import SavedTensors
 from mmbench.scenarios.scenario import Scenario
 from mmbench_baselines.method import Batch, Method
+from mmbench_kernels._availability import gpu_path, triton_reasons
 
 DRY_RUN = "dry run"
 _TIMED_RUNS = 3
@@ -54,7 +55,8 @@ def count_method(
 ) -> MethodCounts:
     """Count every scenario at every batch size; neither the method nor torch's random state is changed.
 
-    Nothing is computed, as long as the method can run dry; one that cannot runs on its device.
+    Nothing is computed, as long as the method can run dry; one that cannot runs on its device. What is
+    counted is the path that operators take on the method's device.
 
     Args:
         method: On any device.
@@ -95,6 +97,7 @@ def _count_all(
 ) -> MethodCounts:
     """Count on a copy: training changes running statistics and leaves gradients."""
     subject = copy.deepcopy(method)
+    takes_triton = not triton_reasons(next(method.parameters()).device, torch.float32)
     subject = subject.cpu() if dry else subject
     device = next(subject.parameters()).device
     counts = MethodCounts(counted_on=DRY_RUN if dry else str(device))
@@ -104,6 +107,8 @@ def _count_all(
         for scenario in scenarios:
             with ExitStack() as stack:
                 make: MakeImage = random_images(device)
+                if dry and takes_triton:
+                    stack.enter_context(gpu_path())
                 if dry:
                     make = stack.enter_context(dry_run).hollow
                 batch = profiling_batch(subject, scenario, batch_size, size, device, make)

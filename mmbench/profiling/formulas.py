@@ -77,6 +77,10 @@ def flops_of(operator: torch._ops.OpOverload, arguments: Arguments, output: Any)
     "mmbench::norm_act_pad_backward",
     "mmbench::multiscale_seg_loss",
     "mmbench::multiscale_seg_loss_backward",
+    "mmbench::norm_act_pad_triton",
+    "mmbench::norm_act_pad_triton_backward",
+    "mmbench::multiscale_seg_loss_triton",
+    "mmbench::multiscale_seg_loss_triton_backward",
 )
 def _no_products(given: Arguments, output: Any) -> int:
     return 0
@@ -182,22 +186,22 @@ def _attention_backward(given: Arguments, output: Any) -> int:
     return _attention_backward_flops(given["query"], given["value"], _pairs(given))
 
 
-@formula("mmbench::modal_attention")
+@formula("mmbench::modal_attention", "mmbench::modal_attention_triton")
 def _modal_attention(given: Arguments, output: Any) -> int:
     return _attention_flops(given["q"], given["v"], _modal_pairs(given))
 
 
-@formula("mmbench::modal_attention_backward")
+@formula("mmbench::modal_attention_backward", "mmbench::modal_attention_triton_backward")
 def _modal_attention_backward(given: Arguments, output: Any) -> int:
     return _attention_backward_flops(given["q"], given["v"], _modal_pairs(given))
 
 
-@formula("mmbench::modal_fuse")
+@formula("mmbench::modal_fuse", "mmbench::modal_fuse_triton")
 def _modal_fuse(given: Arguments, output: Any) -> int:
     return _fuse_flops(given)
 
 
-@formula("mmbench::modal_fuse_backward")
+@formula("mmbench::modal_fuse_backward", "mmbench::modal_fuse_triton_backward")
 def _modal_fuse_backward(given: Arguments, output: Any) -> int:
     return 2 * _fuse_flops(given)  # the gradients of the maps and of the weight
 

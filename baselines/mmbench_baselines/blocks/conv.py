@@ -5,13 +5,14 @@ Axes: B batch, C channel, H W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmbench_kernels import norm_act_pad
-from mmbench_kernels.ops.norm_act_pad import Groups, PadMode
+from mmbench_kernels.ops.norm_act_pad import Groups, PadMode, Up2
 
 NEGATIVE_SLOPE = 0.2
 """Of the leaky ReLU before every convolution."""
@@ -67,8 +68,12 @@ class PreActivationConv(nn.Conv2d):
         self.pad = kernel_size // 2
         self.pad_mode: PadMode = pad_mode
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution of the padded, rectified, normalised input."""
+    def forward(self, x: Tensor | Sequence[Tensor | Up2]) -> Tensor:
+        """Return the convolution of the padded, rectified, normalised input.
+
+        Args:
+            x: (B, C, H, W), or several maps joined on C, each `Up2` doubled in size first.
+        """
         y = norm_act_pad(
             x, groups=self.norm, negative_slope=NEGATIVE_SLOPE, pad=self.pad, pad_mode=self.pad_mode
         )

@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmbench_baselines.blocks.conv import NEGATIVE_SLOPE, PreActivationConv
 from mmbench_baselines.blocks.encoder import stage_widths
 from mmbench_kernels import modal_fuse
-from mmbench_kernels.ops.norm_act_pad import Groups
+from mmbench_kernels.ops.norm_act_pad import Groups, Up2
 
 
 class UpStep(nn.Module):
@@ -37,9 +35,8 @@ class UpStep(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Merge x (B, 2C, H/2, W/2) with the skip (B, C, H, W) to (B, C, H, W)."""
-        y = self.conv0(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
-        pair = (skip, y) if self.skip_first else (y, skip)
-        return cast(Tensor, self.conv2(self.conv1(torch.cat(pair, dim=1))))
+        y = self.conv0([Up2(x)])
+        return cast(Tensor, self.conv2(self.conv1([skip, y] if self.skip_first else [y, skip])))
 
 
 class FusionBlock(nn.Module):

@@ -9,7 +9,7 @@ Axes: B batch, H head, N token, D width of a head, M modality.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -130,27 +130,42 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None) -> tuple[Any, ...]:
-    q, k, v, out, lse, present, seed = ctx.saved_tensors
-    if grad_out is None:
-        grad_out = torch.zeros_like(out)
-    options = present, ctx.lengths, ctx.skips_queries, ctx.dropout_p, seed, ctx.scale
-    return *modal_attention_backward(grad_out, grad_lse, q, k, v, out, lse, *options), *(
-        None for _ in options
+def declare_attention(
+    name: str, forward: Callable[..., Any], backward: Callable[..., Any]
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Declare `mmbench::NAME` and `mmbench::NAME_backward`, alike whatever computes them.
+
+    Args:
+        name: Of the operator.
+        forward: (q, k, v, present, lengths, skips_queries, dropout_p, seed, scale) to the result,
+            (B, H, N, D) stored as (B, N, H, D), and the logarithm of the denominator, (B, H, N). With
+            `present` None nothing is absent; with `seed` None nothing is dropped.
+        backward: (grad_out, grad_lse or None, q, k, v, result, logarithm, the options from `present` on) to
+            the gradients to q, k and v, stored as the result.
+    """
+    options = "Tensor? present, int[] lengths, bool skips_queries, float dropout_p, Tensor? seed, float scale"
+    run_backward = declare(
+        f"{name}_backward(Tensor grad_out, Tensor? grad_lse, Tensor q, Tensor k, Tensor v, Tensor out, "
+        f"Tensor lse, {options}) -> (Tensor, Tensor, Tensor)",
+        backward,
+        _backward_fake,
     )
 
+    def differentiate(ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None) -> tuple[Any, ...]:
+        q, k, v, out, lse, present, seed = ctx.saved_tensors
+        if grad_out is None:
+            grad_out = torch.zeros_like(out)
+        given = present, ctx.lengths, ctx.skips_queries, ctx.dropout_p, seed, ctx.scale
+        return *run_backward(grad_out, grad_lse, q, k, v, out, lse, *given), *(None for _ in given)
 
-_OPTIONS = "Tensor? present, int[] lengths, bool skips_queries, float dropout_p, Tensor? seed, float scale"
-modal_attention_backward = declare(
-    "modal_attention_backward(Tensor grad_out, Tensor? grad_lse, Tensor q, Tensor k, Tensor v, Tensor out, "
-    f"Tensor lse, {_OPTIONS}) -> (Tensor, Tensor, Tensor)",
-    _backward,
-    _backward_fake,
-)
-modal_attention_forward = declare(
-    f"modal_attention(Tensor q, Tensor k, Tensor v, {_OPTIONS}) -> (Tensor, Tensor)",
-    _forward,
-    _forward_fake,
-    backward=_differentiate,
-    setup_context=_save,
-)
+    run_forward = declare(
+        f"{name}(Tensor q, Tensor k, Tensor v, {options}) -> (Tensor, Tensor)",
+        forward,
+        _forward_fake,
+        backward=differentiate,
+        setup_context=_save,
+    )
+    return run_forward, run_backward
+
+
+modal_attention_forward, modal_attention_backward = declare_attention("modal_attention", _forward, _backward)

@@ -1,4 +1,4 @@
-"""How an operator is made known to torch, and how its backend is chosen.
+"""How an operator is made known to torch.
 
 `declare` makes an operator of the dispatcher: one node to torch.compile, with a fake kernel for its shapes.
 """
@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import torch
 
-Backend = Literal["auto", "torch", "triton"]
-
 NAMESPACE = "mmbench"
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
+_KERNELS: dict[str, Callable[..., Any]] = {}
 
 
 def declare(
@@ -36,6 +35,7 @@ def declare(
         setup_context: (ctx, inputs, output), saves what backward needs with ctx.save_for_backward.
     """
     name = schema[: schema.index("(")].strip()
+    _KERNELS[f"{NAMESPACE}::{name}"] = kernel
     _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
     _LIBRARY.impl(name, _in_given_dtypes(kernel), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_LIBRARY)
@@ -47,6 +47,15 @@ def declare(
         f"{NAMESPACE}::{name}", backward or refuse, setup_context=setup_context, lib=_LIBRARY
     )
     return cast(Callable[..., Any], getattr(getattr(torch.ops, NAMESPACE), name).default)
+
+
+def kernel_of(name: str) -> Callable[..., Any]:
+    """Return the function behind a declared operator, which calls the operators that a profile may count.
+
+    Args:
+        name: "mmbench::NAME".
+    """
+    return _KERNELS[name]
 
 
 def _in_given_dtypes(kernel: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,14 +70,3 @@ def _in_given_dtypes(kernel: Callable[..., Any]) -> Callable[..., Any]:
         return kernel(*arguments, **named)
 
     return run
-
-
-def check_backend(operator: str, backend: str) -> None:
-    """Refuse an unknown backend, and one that cannot run, with the reasons."""
-    if backend not in get_args(Backend):
-        raise ValueError(f"{operator}: backend is {backend!r}, expected 'auto', 'torch' or 'triton'")
-    if backend == "triton":
-        raise RuntimeError(
-            f"{operator}: backend 'triton' cannot run: this version has no Triton kernels; "
-            "use backend='auto' or 'torch'"
-        )

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmbench_kernels._availability import Backend, choose_backend
 from mmbench_kernels.ops import _counter_hash
 from mmbench_kernels.ops._attention_operator import modal_attention_forward
-from mmbench_kernels.ops._registration import Backend, check_backend
+from mmbench_kernels.ops._modal_attention_triton import limits, modal_attention_triton_forward
 
 Mode = Literal["full", "skip_keys", "skip_tokens"]
 
@@ -83,7 +84,9 @@ def modal_attention(
         seed: Of the dropout, int or int64 tensor of one number; None: drawn from torch's generator.
         scale: Factor of the scores; None: 1 / sqrt(D).
         return_lse: Whether to return the logarithm of the softmax's denominator too.
-        backend: "auto" or "torch"; "triton" is refused.
+        backend: "auto" takes Triton's kernels where they can run and there is something to gain: with
+            "full", without dropout and without `return_lse`, torch has kernels of its own. "torch" never
+            takes them, "triton" always. They take D up to 128, in float32 up to 64, and M up to 16.
 
     Returns:
         (B, H, N, D), the dtype of q. With `return_lse` also (B, H, N), float32 or, for float64, float64: the
@@ -94,22 +97,19 @@ def modal_attention(
         ValueError: If shapes do not, or an argument has a value that it may not have.
         RuntimeError: If the backend cannot run.
     """
-    check_backend("modal_attention", backend)
     _check_tensors(q, k, v)
     lengths = _lengths(q, present, modality_len, mode)
     if not 0 <= dropout_p < 1:
         raise ValueError(f"modal_attention: dropout_p is {dropout_p}, expected 0 <= dropout_p < 1")
-    if mode == "full" and dropout_p == 0 and not return_lse:
+    q, k, v = _as_autocast_has_it(q, k, v)
+    present = None if mode == "full" else present
+    path = choose_backend("modal_attention", backend, q, k, v, limits=limits(q, present))
+    if mode == "full" and dropout_p == 0 and not return_lse and backend != "triton":
         return F.scaled_dot_product_attention(q, k, v, scale=scale)
-    device = q.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        lower = torch.get_autocast_dtype(device)
-        q, k, v = (x if x.dtype == torch.float64 else x.to(lower) for x in (q, k, v))
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     seed = _seed_tensor(seed, q.device) if dropout_p > 0 else None
-    present = None if mode == "full" else present
-    skips_queries = mode == "skip_tokens"
-    out, lse = modal_attention_forward(q, k, v, present, lengths, skips_queries, dropout_p, seed, scale)
+    attend = modal_attention_triton_forward if path == "triton" else modal_attention_forward
+    out, lse = attend(q, k, v, present, lengths, mode == "skip_tokens", dropout_p, seed, scale)
     return (out, lse) if return_lse else out
 
 
@@ -224,11 +224,21 @@ def _lengths(
     return lengths
 
 
+def _as_autocast_has_it(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return tensors in the dtype in which autocast would have attention computed, float64 as it is."""
+    device = tensors[0].device.type
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+        return tensors
+    lower = torch.get_autocast_dtype(device)
+    return tuple(x if x.dtype == torch.float64 else x.to(lower) for x in tensors)
+
+
 def _seed_tensor(seed: int | Tensor | None, device: torch.device) -> Tensor:
     if seed is None:
         return torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device=device)
     if not isinstance(seed, Tensor):
-        return torch.tensor(seed, dtype=torch.int64, device=device)
+        # Filled by the device: a copy from the host could not be captured in a CUDA graph.
+        return torch.full((), seed, dtype=torch.int64, device=device)
     if seed.dtype != torch.int64 or seed.device != device:
         raise TypeError(f"modal_attention: seed is {seed.dtype} on {seed.device}, expected int64 on {device}")
     if seed.numel() != 1:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmbench_kernels._availability import Backend, choose_backend
 from mmbench_kernels.ops import _modal_fuse_rows as rows
 from mmbench_kernels.ops._modal_fuse_rows import refuse_unmapped
-from mmbench_kernels.ops._registration import Backend, check_backend, declare
+from mmbench_kernels.ops._modal_fuse_triton import limits, modal_fuse_triton
+from mmbench_kernels.ops._registration import declare
 from mmbench_kernels.ops._rows import Groups, is_fused_by_compiler, worth_pieces
 from mmbench_kernels.ops.norm_act_pad import norm_act_pad
 
@@ -37,8 +39,9 @@ def modal_fuse(
 
     A missing modality is never read. With "zero" the result is that of zeros in its place, as they add
     lrelu(-mean / sqrt(var + eps)) times the sum of their weights to every pixel; "drop" leaves them out of
-    statistics and sum. Kept for backward of large samples on a CPU: the maps, weight, mean and
-    1/sqrt(var + eps).
+    statistics and sum. Kept for backward by Triton, and of large samples on a CPU: the maps, weight, mean and
+    1/sqrt(var + eps). Triton's kernels take up to 4 modalities of up to 128 channels each, up to 128 channels
+    of the result, and read maps of any strides where they lie.
 
     Args:
         features: M maps (B, C, H, W) float of one dtype; C may differ. None where no sample has the
@@ -50,18 +53,20 @@ def modal_fuse(
         eps: Added to the variance.
         negative_slope: Slope below zero, 0 or more.
         missing: "zero" or "drop".
-        backend: "auto" or "torch"; "triton" raises with the reasons why it cannot run.
+        backend: "auto" takes Triton where it can run, "torch" never; "triton" raises with the reasons why it
+            cannot run.
 
     Returns:
-        (B, O, H, W), the dtype of the maps, or of autocast; channels-last for large samples on a CPU.
+        (B, O, H, W), the dtype of the maps, or of autocast; channels-last for large samples on a CPU, and by
+        Triton if the first map is.
 
     Raises:
         TypeError: If the maps are not of one floating-point dtype, or present is not bool.
         ValueError: If shapes do not fit, an option is unknown, a modality is present whose map is None, or
-            with "drop" a sample has none.
+            with "drop" a sample has none. By Triton on a GPU these two are found without waiting for it, and
+            an assertion on the device fails.
         RuntimeError: If the backend cannot run, or a gradient of a gradient is asked for.
     """
-    check_backend("modal_fuse", backend)
     maps = [each for each in features if each is not None]
     _check_maps(maps, negative_slope, groups, missing)
     matrix = weight.flatten(1)
@@ -72,12 +77,15 @@ def modal_fuse(
             f"modal_fuse: present is {tuple(present.shape)} {present.dtype}, "
             f"expected ({batch}, {len(features)}) torch.bool"
         )
+    slots = [slot for slot, each in enumerate(features) if each is not None]
+    options = (slots, widths, groups, eps, negative_slope, missing)
+    path = choose_backend("modal_fuse", backend, *maps, matrix, limits=limits(widths, len(matrix)))
+    if path == "triton":
+        return modal_fuse_triton(maps, matrix, bias, present, *options)
     values, device = batch and maps[0][0].numel() * len(maps), maps[0].device
     if missing == "zero" and (is_fused_by_compiler(device) or not worth_pieces(values, device)):
         return _plain(features, widths, matrix, bias, present, groups, eps, negative_slope)
-    slots = [slot for slot, each in enumerate(features) if each is not None]
-    options = (present, slots, widths, groups, eps, negative_slope, missing)
-    y: Tensor = _FORWARD(maps, matrix, bias, *options)[0]
+    y: Tensor = _FORWARD(maps, matrix, bias, present, *options)[0]
     return y
 
 
@@ -199,13 +207,16 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     features, weight, bias, present, *options = inputs
     _, mean, rstd = output
     ctx.mark_non_differentiable(mean, rstd)
+    ctx.set_materialize_grads(False)  # else two small tensors of zeros for them in every backward
     ctx.save_for_backward(weight, mean, rstd, present, *features)
     ctx.options = options
     ctx.bias_dtype = None if bias is None else bias.dtype
 
 
-def _gradients(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
+def _gradients(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
     weight, mean, rstd, present, *features = ctx.saved_tensors
+    if grad is None:  # nothing depends on y
+        return [None] * len(features), *(None,) * 9
     maps, of_weight, of_bias = _BACKWARD(grad, features, weight, mean, rstd, present, *ctx.options)
     bias = None if ctx.bias_dtype is None else of_bias.to(ctx.bias_dtype)
     return maps, of_weight.to(weight.dtype), bias, *(None,) * 7

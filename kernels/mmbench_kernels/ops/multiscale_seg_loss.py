@@ -6,15 +6,17 @@ Axes: G head, B batch, K class, H W pixels of the target, h w pixels of a head.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmbench_kernels.ops import _registration, _seg_loss_bands
-from mmbench_kernels.ops._registration import Backend
-from mmbench_kernels.ops._seg_loss_bands import LossForm
+from mmbench_kernels._availability import Backend, choose_backend
+from mmbench_kernels.ops import _seg_loss_bands
+from mmbench_kernels.ops._multiscale_seg_loss_triton import limits, multiscale_seg_loss_triton
+from mmbench_kernels.ops._seg_loss_operator import Passes, code_dtype, declare_loss
+from mmbench_kernels.ops._seg_loss_terms import class_weights, counted, refuse_unknown_classes
 
 DiceClasses = Literal["present", "all"]
 Interp = Literal["logit", "prob"]
@@ -50,19 +52,22 @@ def multiscale_seg_loss(
         interp: "logit" interpolates logits bilinearly, then softmax; "prob" interpolates probabilities.
         align_corners: Of the interpolation.
         ignore_index: Target value of pixels that count nowhere.
-        backend: "auto" or "torch"; "triton" raises until there is such a kernel.
+        backend: "auto" takes Triton's kernels where they can run, "torch" never, "triton" always.
 
     Returns:
         The scalar sum, and (G, 2) with CE and Dice of each head, in float32 or wider.
 
     Raises:
         ValueError: If shapes do not fit, an option is unknown, or the target holds a class outside [0, K).
+            Triton's kernels on CUDA do not wait to see it: the device prints the reason, and the next call
+            that waits for the device raises a RuntimeError.
         TypeError: If dtypes or devices are mixed.
-        RuntimeError: If the backend cannot run.
+        RuntimeError: If the backend cannot run, with the reasons.
     """
-    _registration.check_backend("multiscale_seg_loss", backend)
     _check(logits, target, interp, dice_classes)
-    parts = _forward(
+    path = choose_backend("multiscale_seg_loss", backend, *logits, limits=limits(logits, target))
+    operator = multiscale_seg_loss_triton if path == "triton" else _forward
+    parts = operator(
         list(logits),
         target,
         None if clamp is None else list(clamp),
@@ -104,26 +109,21 @@ def _check(logits: Sequence[Tensor], target: Tensor, interp: str, dice_classes: 
             )
 
 
-def _encode(target: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    """Return (B, H, W) the class of each pixel, num_classes where ignored, in one byte where that holds them.
+def _encode(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Return the class of each pixel and the number of valid pixels of each class, see `Passes.encode`.
 
     Raises:
         ValueError: If the target holds a class outside [0, num_classes).
     """
-    target = target.long()
-    valid = target != ignore_index
-    classes = torch.where(valid, target, 0)
+    labels = target.long()
+    valid = labels != ignore_index
+    classes = torch.where(valid, labels, 0)
     if classes.numel():
         low, high = (int(bound) for bound in classes.aminmax())
         if low < 0 or high >= num_classes:
-            wrong = sorted(set(classes.flatten().tolist()) - set(range(num_classes)))
-            raise ValueError(f"multiscale_seg_loss: target holds {wrong}, expected 0..{num_classes - 1}")
-    return torch.where(valid, classes, num_classes).to(_code_dtype(num_classes))
-
-
-def _code_dtype(num_classes: int) -> torch.dtype:
-    """Return the smallest dtype for a class or "ignored"."""
-    return torch.uint8 if num_classes < 256 else torch.int64
+            refuse_unknown_classes(target, num_classes, ignore_index)
+    codes = torch.where(valid, classes, num_classes).to(code_dtype(num_classes))
+    return codes, _count(codes, num_classes)
 
 
 def _count(codes: Tensor, num_classes: int) -> Tensor:
@@ -135,109 +135,9 @@ def _count(codes: Tensor, num_classes: int) -> Tensor:
     return bins.view(batch, num_classes + 1)[:, :num_classes].double()
 
 
-def _class_weights(counts: Tensor) -> Tensor:
-    """Return w of each sample, (B, K), from its counts."""
-    return 1 - counts / counts.sum(1, keepdim=True).clamp(min=1)
-
-
-def _counted(counts: Tensor, dice_all: bool) -> Tensor:
-    """Return 1 for the classes in the mean of Dice, divided by their number, (K,)."""
-    truth = counts.sum(0)
-    counted = truth.sum().expand_as(truth) > 0 if dice_all else truth > 0
-    return counted.to(counts.dtype) / counted.sum().clamp(min=1)
-
-
-def _kernel(
-    logits: list[Tensor],
-    target: Tensor,
-    clamp: list[float] | None,
-    dice_eps: float,
-    dice_all: bool,
-    probabilities: bool,
-    align_corners: bool,
-    ignore_index: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return CE and Dice (G, 2), and for backward: sums (G, 2, K), counts (B, K), codes (B, H, W)."""
-    num_classes = logits[0].shape[1]
-    codes = _encode(target, num_classes, ignore_index)
-    counts = _count(codes, num_classes)
-    form = _form(clamp, probabilities, align_corners)
-    entropy, sums = _seg_loss_bands.sum_over_pixels(logits, codes, _class_weights(counts), form)
-    score = 2 * sums[:, 0] / (sums[:, 1] + counts.sum(0) + dice_eps)
-    dice = ((1 - score) * _counted(counts, dice_all)).sum(1)
-    parts = torch.stack((entropy / counts.sum().clamp(min=1), dice), dim=1)
-    return parts.to(torch.promote_types(logits[0].dtype, torch.float32)), sums, counts, codes
-
-
-def _fake(
-    logits: list[Tensor], target: Tensor, *options: Any, **named: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return what `_kernel` does, in shape only."""
-    heads, (batch, num_classes) = len(logits), logits[0].shape[:2]
-    return (
-        target.new_empty(heads, 2, dtype=torch.promote_types(logits[0].dtype, torch.float32)),
-        target.new_empty(heads, 2, num_classes, dtype=torch.float64),
-        target.new_empty(batch, num_classes, dtype=torch.float64),
-        target.new_empty(target.shape, dtype=_code_dtype(num_classes)),
-    )
-
-
-def _backward_kernel(
-    gradient: Tensor,
-    logits: list[Tensor],
-    sums: Tensor,
-    counts: Tensor,
-    codes: Tensor,
-    clamp: list[float] | None,
-    dice_eps: float,
-    dice_all: bool,
-    probabilities: bool,
-    align_corners: bool,
-) -> list[Tensor]:
-    """Return the gradient of each head from that of CE and Dice (G, 2)."""
-    entropy, dice = gradient.double()[:, :, None].unbind(1)  # (G, 1)
-    scale = entropy[:, :, None] * (_class_weights(counts) / counts.sum().clamp(min=1))  # (G, B, K)
-    denominator = sums[:, 1] + counts.sum(0) + dice_eps
-    to_overlap = -2 * dice * _counted(counts, dice_all) / denominator
-    slopes = torch.stack((to_overlap, -to_overlap * sums[:, 0] / denominator), dim=1)
-    form = _form(clamp, probabilities, align_corners)
-    return _seg_loss_bands.differentiate(logits, codes, scale, slopes, form)
-
-
-def _backward_fake(gradient: Tensor, logits: list[Tensor], *options: Any, **named: Any) -> list[Tensor]:
-    """Return what `_backward_kernel` does, in shape only."""
-    return [head.new_empty(head.shape) for head in logits]
-
-
-def _form(clamp: list[float] | None, probabilities: bool, align_corners: bool) -> LossForm:
-    return LossForm(None if clamp is None else (clamp[0], clamp[1]), probabilities, align_corners)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    logits, _, *ctx.options, _ = inputs
-    ctx.save_for_backward(*logits, *output[1:])
-
-
-def _backward(ctx: Any, gradient: Tensor, *unused: Any) -> tuple[Any, ...]:
-    *logits, sums, counts, codes = ctx.saved_tensors
-    gradients = _backward_op(gradient, logits, sums, counts, codes, *ctx.options)
-    return (gradients, *(None,) * 7)
-
-
-_OPTIONS = "float[]? clamp, float dice_eps, bool dice_all, bool probabilities, bool align_corners"
-_backward_op = _registration.declare(
-    "multiscale_seg_loss_backward(Tensor gradient, Tensor[] logits, Tensor sums, Tensor counts, "
-    f"Tensor codes, {_OPTIONS}) -> Tensor[]",
-    _backward_kernel,
-    _backward_fake,
-)
-_forward = _registration.declare(
-    f"multiscale_seg_loss(Tensor[] logits, Tensor target, {_OPTIONS}, int ignore_index)"
-    " -> (Tensor, Tensor, Tensor, Tensor)",
-    _kernel,
-    _fake,
-    backward=_backward,
-    setup_context=_setup_context,
+_forward = declare_loss(
+    "multiscale_seg_loss",
+    Passes(_encode, _seg_loss_bands.sum_over_pixels, _seg_loss_bands.differentiate),
 )
 
 
@@ -258,12 +158,13 @@ def multiscale_seg_loss_reference(
     """
     _check(logits, target, interp, dice_classes)
     num_classes = logits[0].shape[1]
-    codes = _encode(target, num_classes, ignore_index).long()
+    codes, counts = _encode(target, num_classes, ignore_index)
+    codes = codes.long()
     valid = codes < num_classes
     classes = torch.where(valid, codes, 0)
     dtype = torch.promote_types(logits[0].dtype, torch.float32)
-    counts = _count(codes, num_classes).to(dtype)
-    pixel_weight = _class_weights(counts).gather(1, classes.flatten(1)).view_as(classes) * valid
+    counts = counts.to(dtype)
+    pixel_weight = class_weights(counts).gather(1, classes.flatten(1)).view_as(classes) * valid
     one_hot = (codes[:, None] == torch.arange(num_classes, device=codes.device)[:, None, None]).to(dtype)
     parts = []
     for head in logits:
@@ -273,7 +174,7 @@ def multiscale_seg_loss_reference(
         cross_entropy = -torch.where(valid, picked * pixel_weight, 0).sum() / valid.sum().clamp(min=1)
         overlap = (p * one_hot).sum(dim=(0, 2, 3))
         total = (p * valid[:, None]).sum(dim=(0, 2, 3)) + counts.sum(0)
-        dice = ((1 - 2 * overlap / (total + dice_eps)) * _counted(counts, dice_classes == "all")).sum()
+        dice = ((1 - 2 * overlap / (total + dice_eps)) * counted(counts, dice_classes == "all")).sum()
         parts.append(torch.stack((cross_entropy, dice)))
     table = torch.stack(parts)
     return table.sum(), table

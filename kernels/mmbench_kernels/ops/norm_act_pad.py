@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmbench_kernels._availability import Backend, choose_backend
 from mmbench_kernels.ops._norm_act_pad_rows import backward, backward_fake, forward, forward_fake
-from mmbench_kernels.ops._registration import Backend, check_backend, declare
+from mmbench_kernels.ops._norm_act_pad_triton import limits, norm_act_pad_triton
+from mmbench_kernels.ops._registration import declare
 from mmbench_kernels.ops._rows import Groups as Groups
 from mmbench_kernels.ops._rows import compute_dtype, is_fused_by_compiler, worth_pieces
 
@@ -51,7 +53,8 @@ def norm_act_pad(
 
     y = pad(lrelu((x - mean) / sqrt(var + eps) * weight + bias)), with the biased variance, in float32 or
     wider. Kept for backward of large samples on a CPU: y and 1/sqrt(var + eps); x and mean too with weight,
-    bias or slope < 0.001.
+    bias or slope < 0.001. By Triton: x or its sources, never joined or doubled in memory, mean and
+    1/sqrt(var + eps).
 
     Args:
         x: (B, C, H, W) float, or several such maps and `Up2` of half-size maps, joined on C.
@@ -62,10 +65,12 @@ def norm_act_pad(
         negative_slope: Slope below zero, 0 or more.
         pad: Pixels added on each side; 0 adds none.
         pad_mode: How they are filled; "none" adds none.
-        backend: "auto" or "torch"; "triton" raises with the reasons why it cannot run.
+        backend: "auto" takes Triton's kernels where they can run, "torch" never; "triton" raises with the
+            reasons where they cannot.
 
     Returns:
-        (B, C, H + 2·pad, W + 2·pad), the dtype of x; channels-last for large samples on a CPU.
+        (B, C, H + 2·pad, W + 2·pad), the dtype of x; channels-last for large samples on a CPU; in the memory
+        format of x, or of the first source, by Triton.
 
     Raises:
         TypeError: If x is not of a floating-point dtype.
@@ -73,23 +78,32 @@ def norm_act_pad(
             is not (C,), the sources differ, or reflection would reach beyond the input.
         RuntimeError: If the backend cannot run, or a gradient of a gradient is asked for.
     """
-    check_backend("norm_act_pad", backend)
-    x = x if isinstance(x, Tensor) else _joined(x)
-    _check(x, groups, weight, bias, negative_slope, pad, pad_mode)
+    sources = [x] if isinstance(x, Tensor) else list(x)
+    maps = [source.x if isinstance(source, Up2) else source for source in sources]
+    doubled = [isinstance(source, Up2) for source in sources]
+    channels, height, width = _joined_shape(maps, doubled)
+    if pad_mode == "reflect" and pad >= min(height, width):
+        raise ValueError(f"norm_act_pad: pad {pad} reflects beyond the {height}x{width} input")
+    _check(channels, groups, weight, bias, negative_slope, pad, pad_mode)
     pad = 0 if pad_mode == "none" else pad
+    options = (groups, eps, negative_slope, pad, pad_mode)
+    unfit = limits(maps, (height + 2 * pad) * (width + 2 * pad))
+    if choose_backend("norm_act_pad", backend, *maps, limits=unfit) == "triton":
+        return norm_act_pad_triton(maps, doubled, weight, bias, *options)
+    x = _joined(maps, doubled)
     if is_fused_by_compiler(x.device):
-        return _fusable(x, groups, weight, bias, eps, negative_slope, pad, pad_mode)
+        return _fusable(x, weight, bias, *options)
     if not worth_pieces(x[0].numel() if len(x) else 0, x.device):
-        return _plain(x, groups, weight, bias, eps, negative_slope, pad, pad_mode)
-    y: Tensor = _FORWARD(x, weight, bias, groups, eps, negative_slope, pad, pad_mode)[0]
+        return _plain(x, weight, bias, *options)
+    y: Tensor = _FORWARD(x, weight, bias, *options)[0]
     return y
 
 
 def _plain(
     x: Tensor,
-    groups: Groups,
     weight: Tensor | None,
     bias: Tensor | None,
+    groups: Groups,
     eps: float,
     negative_slope: float,
     pad: int,
@@ -107,9 +121,9 @@ def _plain(
 
 def _fusable(
     x: Tensor,
-    groups: Groups,
     weight: Tensor | None,
     bias: Tensor | None,
+    groups: Groups,
     eps: float,
     negative_slope: float,
     pad: int,
@@ -150,24 +164,37 @@ def norm_act_pad_reference(
     return F.pad(y, (pad, pad, pad, pad), mode="reflect" if pad_mode == "reflect" else "constant")
 
 
-def _joined(sources: Sequence[Tensor | Up2]) -> Tensor:
+def _joined(maps: Sequence[Tensor], doubled: Sequence[bool]) -> Tensor:
     """Return the sources as one map."""
-    if not sources:
-        raise ValueError("norm_act_pad: x is an empty list, expected one map or more")
     maps = [
-        F.interpolate(source.x, scale_factor=2, mode="bilinear", align_corners=True)
-        if isinstance(source, Up2)
-        else source
-        for source in sources
+        F.interpolate(each, scale_factor=2, mode="bilinear", align_corners=True) if is_doubled else each
+        for each, is_doubled in zip(maps, doubled, strict=True)
     ]
-    shapes = [tuple(each.shape) for each in maps]
-    if any(len(shape) != 4 or shape[:1] + shape[2:] != shapes[0][:1] + shapes[0][2:] for shape in shapes):
-        raise ValueError(f"norm_act_pad: the sources are {shapes}, expected (B, C, H, W) of equal B, H and W")
+    if len(maps) == 1:
+        return maps[0]
     return torch.cat([each.contiguous(memory_format=torch.channels_last) for each in maps], dim=1)
 
 
+def _joined_shape(maps: Sequence[Tensor], doubled: Sequence[bool]) -> tuple[int, int, int]:
+    """Return (C, H, W) of the sources joined on C."""
+    if not maps:
+        raise ValueError("norm_act_pad: x is an empty list, expected one map or more")
+    for each in maps:
+        if each.ndim != 4:
+            raise ValueError(f"norm_act_pad: x has shape {tuple(each.shape)}, expected (B, C, H, W)")
+        if not each.is_floating_point():
+            raise TypeError(f"norm_act_pad: x is {each.dtype}, expected a floating-point dtype")
+    shapes = [
+        (*each.shape[:2], *(size * (2 if is_doubled else 1) for size in each.shape[2:]))
+        for each, is_doubled in zip(maps, doubled, strict=True)
+    ]
+    if any(shape[:1] + shape[2:] != shapes[0][:1] + shapes[0][2:] for shape in shapes):
+        raise ValueError(f"norm_act_pad: the sources are {shapes}, expected (B, C, H, W) of equal B, H and W")
+    return sum(shape[1] for shape in shapes), *shapes[0][2:]
+
+
 def _check(
-    x: Tensor,
+    channels: int,
     groups: str,
     weight: Tensor | None,
     bias: Tensor | None,
@@ -175,10 +202,6 @@ def _check(
     pad: int,
     pad_mode: str,
 ) -> None:
-    if x.ndim != 4:
-        raise ValueError(f"norm_act_pad: x has shape {tuple(x.shape)}, expected (B, C, H, W)")
-    if not x.is_floating_point():
-        raise TypeError(f"norm_act_pad: x is {x.dtype}, expected a floating-point dtype")
     if groups not in ("channel", "sample"):
         raise ValueError(f"norm_act_pad: groups is {groups!r}, expected 'channel' or 'sample'")
     if pad_mode not in ("reflect", "zeros", "none"):
@@ -187,13 +210,9 @@ def _check(
         raise ValueError(f"norm_act_pad: negative_slope is {negative_slope}, expected 0 or more")
     if pad < 0:
         raise ValueError(f"norm_act_pad: pad is {pad}, expected 0 or more")
-    if pad_mode == "reflect" and pad >= min(x.shape[-2:]):
-        raise ValueError(f"norm_act_pad: pad {pad} reflects beyond the {x.shape[-2]}x{x.shape[-1]} input")
     for name, values in (("weight", weight), ("bias", bias)):
-        if values is not None and values.shape != (x.shape[1],):
-            raise ValueError(
-                f"norm_act_pad: {name} has shape {tuple(values.shape)}, expected ({x.shape[1]},)"
-            )
+        if values is not None and values.shape != (channels,):
+            raise ValueError(f"norm_act_pad: {name} has shape {tuple(values.shape)}, expected ({channels},)")
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -201,12 +220,15 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     y, mean, rstd = output
     reversible = weight is None and bias is None and slope >= SMALLEST_REVERSIBLE_SLOPE
     ctx.mark_non_differentiable(mean, rstd)
+    ctx.set_materialize_grads(False)  # else two small tensors of zeros for them in every backward
     ctx.save_for_backward(y, None if reversible else x, weight, None if reversible else mean, rstd)
     ctx.options = (groups, slope, pad, pad_mode)
     ctx.shift_dtype = None if bias is None else bias.dtype
 
 
-def _gradients(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
+def _gradients(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    if grad is None:  # nothing depends on y
+        return (None,) * 8
     y, x, weight, mean, rstd = ctx.saved_tensors
     mean = rstd if mean is None else mean
     gradient, of_weight, of_bias = _BACKWARD(grad, y, x, weight, mean, rstd, *ctx.options)

@@ -1,0 +1,1 @@
+"""Triton's kernels, one module an operator; imported at the first launch and never before."""

@@ -1,0 +1,67 @@
+"""What all launches share: configurations, fresh memory, strides and the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmbench_kernels import stats
+
+
+@dataclass(frozen=True)
+class Config:
+    """How a kernel is compiled: constexpr block sizes, the warps of a program, the stages of its loops."""
+
+    constants: Mapping[str, int]
+    num_warps: int
+    num_stages: int = 1
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the keyword arguments of a launch."""
+        return {**self.constants, **self.options()}
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of the compiler."""
+        # Fused multiply-adds are asked for by name: the compiler's default is not the same in every version.
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": True}
+
+
+def empty(
+    shape: Sequence[int], *, dtype: torch.dtype, device: torch.device, channels_last: bool = False
+) -> Tensor:
+    """Return uninitialised memory for what a kernel writes.
+
+    The one place where it is allocated, called as `_launch.empty`: tests fill it with NaN, so that what a
+    kernel leaves unwritten shows.
+
+    Args:
+        shape: Any; (B, C, H, W) if channels_last.
+        dtype: Of the tensor.
+        device: Of the tensor.
+        channels_last: Whether C is innermost in memory.
+    """
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(tuple(shape), dtype=dtype, device=device, memory_format=memory_format)
+
+
+def innermost_contiguous(x: Tensor) -> Tensor:
+    """Return x, or a copy counted in `stats.copies` if its last axis does not stand together in memory."""
+    if x.stride(-1) == 1 or x.shape[-1] <= 1:
+        return x
+    stats.copies += 1
+    return x.contiguous()
+
+
+def on_device_of(x: Tensor) -> AbstractContextManager[object]:
+    """Return the context in which a launch goes to the device of x, which need not be the current one."""
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
+def ceil_div(size: int, block: int) -> int:
+    """Return how many blocks cover a size."""
+    return -(-size // block)

@@ -1,0 +1,176 @@
+"""How the kernels of `multiscale_seg_loss` divide a head: cells, blocks and compiled-in constants.
+
+Axes: B batch, K class, H W pixels of the target, h w pixels of a head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmbench_kernels._triton._launch import Config, ceil_div
+from mmbench_kernels.ops._seg_loss_bands import LossForm
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Cells of one axis: pixel x of the target lies in cell (x·step + offset) // unit.
+
+    A head of `source` pixels has source + 1 cells; cell c lies between its pixels c - 1 and c, and the first
+    and the last reach past the border, where there is one pixel only. Positions are integers over a common
+    unit: float32 would misplace the pixels of a large image by more than its own rounding.
+
+    Attributes:
+        size: Pixels of the target.
+        source: Pixels of the head.
+        step: How far apart two pixels of the target are.
+        offset: Where the first one lies; 0 is the beginning of cell 0.
+        unit: How long a cell is.
+    """
+
+    size: int
+    source: int
+    step: int
+    offset: int
+    unit: int
+
+    @classmethod
+    def between(cls, source: int, size: int, align_corners: bool) -> Axis:
+        """Return the cells of torch.nn.functional.interpolate's bilinear mode."""
+        if not align_corners:
+            return cls(size, source, 2 * source, source + size, 2 * size)
+        if source == 1:
+            return cls(size, source, 1, size, size)
+        unit = max(size - 1, 1)
+        return cls(size, source, source - 1, unit, unit)
+
+    @property
+    def cells(self) -> int:
+        """Number of cells, of which some may hold no pixel."""
+        return self.source + 1
+
+    def parts(self, most: int) -> int:
+        """Return into how many parts of 2 pixels or more to cut a cell: a power of two, at most `most`."""
+        widest = ceil_div(self.unit, self.step)
+        parts = 1
+        while 2 * parts <= most and 4 * parts <= widest:
+            parts *= 2
+        return parts
+
+    def slots(self, length: int) -> int:
+        """Return how many pixels of the head `length` neighbouring pixels of the target read at most."""
+        return ceil_div((length - 1) * self.step, self.unit) + 2
+
+    def arguments(self, name: str) -> dict[str, int]:
+        """Return what a kernel must know, under names that begin with that of the axis."""
+        return {
+            f"{name}_source": self.source,
+            f"{name}_step": self.step,
+            f"{name}_offset": self.offset,
+            f"{name}_unit": self.unit,
+        }
+
+
+AXIS_ARGUMENTS = [
+    f"{name}_{fact}" for name in ("row", "column") for fact in ("source", "step", "offset", "unit")
+]
+"""Not specialised: one binary serves heads of every size."""
+
+
+def padded(num_classes: int) -> int:
+    """Return the smallest power of two that holds the classes."""
+    return 1 << (num_classes - 1).bit_length()
+
+
+def lanes_for(num_classes: int) -> int:
+    """Return how many pixels a warp works on at once: as many as keep a (K, L) tensor in a few registers.
+
+    By the machine code of sm_80, 90 and 100: more spill registers where the gradient has its sums to keep.
+    """
+    width = padded(num_classes)
+    return 4 if width == 32 else min(32, 256 // width)
+
+
+def encode_config(num_classes: int) -> Config:
+    """Return the configuration of `encode_kernel`."""
+    return Config({"PADDED": padded(num_classes), "ROWS": 16, "BLOCK": 4 * _line(num_classes)}, num_warps=1)
+
+
+def full_config(num_classes: int) -> Config:
+    """Return the configuration of the kernels of heads that have the size of the target."""
+    return Config({"PADDED": padded(num_classes), "ROWS": 4, "BLOCK": 4 * _line(num_classes)}, num_warps=1)
+
+
+def coarse_config(num_classes: int, columns: Axis) -> Config:
+    """Return the configuration of the kernels that walk through cells."""
+    lanes = lanes_for(num_classes)
+    constants = {"PADDED": padded(num_classes), "ROWS": 8, "LANES": lanes, "PARTS": columns.parts(lanes)}
+    return Config(constants, num_warps=1)
+
+
+def gather_config(num_classes: int) -> Config:
+    """Return the configuration of `gather_kernel`."""
+    return Config({"PADDED": padded(num_classes), "BLOCK": _line(num_classes)}, num_warps=1)
+
+
+def _line(num_classes: int) -> int:
+    """Return a quarter of the columns that a warp takes of a line in memory.
+
+    Four neighbours are one load of 16 bytes of float32.
+    """
+    return min(32, 256 // padded(num_classes))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one head is divided among programs.
+
+    Attributes:
+        rows: The axis of rows; None of both for a head that has the size of the target.
+        columns: The axis of columns.
+        config: Of the kernels that go over the target.
+        grid: (blocks of columns, blocks of rows, B).
+        form: What the loss is.
+    """
+
+    rows: Axis | None
+    columns: Axis | None
+    config: Config
+    grid: tuple[int, int, int]
+    form: LossForm
+
+    @classmethod
+    def of(cls, head: Tensor, codes: Tensor, form: LossForm) -> Plan:
+        """Plan for a head (B, K, h, w) and a target (B, H, W)."""
+        batch, height, width = codes.shape
+        rows = columns = None
+        if head.shape[2:] == codes.shape[1:]:
+            config = full_config(head.shape[1])
+            blocks = ceil_div(width, config.constants["BLOCK"])
+        else:
+            rows, columns = (
+                Axis.between(source, size, form.align_corners)
+                for source, size in zip(head.shape[2:], codes.shape[1:], strict=True)
+            )
+            config = coarse_config(head.shape[1], columns)
+            blocks = ceil_div(columns.cells, config.constants["LANES"] // config.constants["PARTS"])
+        grid = (blocks, ceil_div(height, config.constants["ROWS"]), batch)
+        return cls(rows, columns, config, grid, form)
+
+    def keywords(self, num_classes: int) -> dict[str, Any]:
+        """Return the arguments of a launch that follow from the plan."""
+        limits = self.form.limits(torch.float32)
+        low, high = limits or (0.0, 1.0)
+        keywords = {"low": low, "high": high, "CLASSES": num_classes, **self.config.keywords()}
+        if self.rows is None or self.columns is None:
+            return {**keywords, "LIMITED": limits is not None}
+        axes = {**self.rows.arguments("row"), **self.columns.arguments("column")}
+        return {
+            **keywords,
+            **axes,
+            "LIMITED": limits is not None,
+            "PROBABILITIES": self.form.probabilities,
+        }

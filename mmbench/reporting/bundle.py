@@ -56,7 +56,15 @@ class Report:
 Extra = Callable[[Report, Path], Sequence[Path]]
 """(report, folder) -> the files that it wrote there."""
 
-EXTRAS: tuple[Extra, ...] = ()
+
+def _figures(report: Report, folder: Path) -> list[Path]:
+    """Write the figures into a folder of their own."""
+    from mmbench.reporting.figures.files import write_figures  # tables alone need no drawing library
+
+    return write_figures(report.results, report.records, report.boards, folder / "figures")
+
+
+EXTRAS: tuple[Extra, ...] = (_figures,)
 """What `write_all` calls after the tables, in this order: figures, then the page that may show them."""
 
 

@@ -100,7 +100,8 @@ def find_pair(selection: Selection, first: str, second: str) -> tuple[Leaderboar
     if not both:
         where = "; ".join(f"{name!r} in {_titles(selection, name)}" for name in (first, second))
         raise DataError(
-            f"no table holds both: {where}. Run both on the same data with the same recipe, then compare"
+            f"no table holds both: {where}. {_differences(selection, first, second)}"
+            "Run both on the same data with the same recipe, then compare"
         )
     if len(both) > 1:
         raise InvalidRecipeError(
@@ -139,6 +140,17 @@ def _require_known(selection: Selection, name: str) -> None:
 def _titles(selection: Selection, name: str) -> str:
     """Return what the boards that hold a row measured."""
     return " and ".join(f"the one {board.conditions}" for board in selection.boards if _rows(board, name))
+
+
+def _differences(selection: Selection, first: str, second: str) -> str:
+    """Say what keeps two rows out of one table, where each is in one only."""
+    rows = [[row for board in selection.boards for row in _rows(board, name)] for name in (first, second)]
+    if any(len(found) > 1 for found in rows):
+        return ""
+    one, other = (selection.records[found[0].results[0].record] for found in rows)
+    shared = ("dataset", "labels", "recipe", "precision", "protocol")
+    apart = [key for key in shared if one.identity[key] != other.identity[key]]
+    return f"Their records differ in {', '.join(apart)}. " if apart else ""
 
 
 def check_column(columns: Sequence[str], name: str) -> None:

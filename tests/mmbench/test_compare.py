@@ -203,8 +203,8 @@ def test_an_unknown_scenario_is_exit_code_3_with_those_there_are(store, call):
 
 
 def test_the_methods_name_is_enough_where_one_row_has_it(store, call):
-    store("gan", 0.1, method={"set_options": {"width": 16}})
-    store("bad", 0.2)
+    store("gan", 0.1, method={"set_options": {"width": 16}}, recipe="laptop")
+    store("bad", 0.2, recipe="laptop")
     assert _numbers(call, "gan", "bad")["first"] == "gan (width=16)"
     assert _numbers(call, "gan (width=16)", "bad")["first"] == "gan (width=16)"
 
@@ -212,11 +212,11 @@ def test_the_methods_name_is_enough_where_one_row_has_it(store, call):
 def test_a_name_of_two_rows_and_the_same_row_twice_are_refused(store, call):
     for width in (8, 16):
         identity = {"method": {"name": "gan", "options": {"width": width}}}
-        store("gan", 0.1, method={"set_options": {"width": width}}, identity=identity)
-    store("bad", 0.2)
+        store("gan", 0.1, method={"set_options": {"width": width}}, identity=identity, recipe="laptop")
+    store("bad", 0.2, recipe="laptop")
     code, _, err = call("gan", "bad")
     assert code == 2
-    assert "'gan' may be 'gan (width=8)', 'gan (width=16)'" in err
+    assert "'gan' may be 'gan (width=16)', 'gan (width=8)'" in err
     code, _, err = call("bad", "bad")
     assert code == 2
     assert "the same row" in err
@@ -228,6 +228,7 @@ def test_methods_of_different_tables_cannot_be_compared(store, call):
     code, _, err = call("good", "bad")
     assert code == 4
     assert "no table holds both" in err
+    assert "Their records differ in precision." in err
 
 
 def test_two_tables_that_hold_both_ask_for_a_choice(store, call):

@@ -112,6 +112,7 @@ def test_one_command_writes_everything_about_the_stored_study(call, tmp_path):
     suffixes = ("txt", "md", "tex", "html", "csv")
     assert written >= {f"{view}.{suffix}" for view in bundle.VIEWS for suffix in suffixes}
     assert written >= {"scores.csv", "scores.json"}
+    assert {path.suffix for path in (tmp_path / "all" / "figures").iterdir()} == {".pdf", ".png"}
     assert err.count("wrote ") == len(written)
 
 

@@ -44,7 +44,7 @@ from mmbench.reporting.figures.tradeoff import CostPoint, draw_tradeoff
 ROOT = Path(__file__).parents[2]
 _SCENARIOS = ("full", "irrg", "ndsm")
 _PALETTE = ((255, 255, 255), (0, 0, 255), (255, 0, 0))
-_NAMES = ("one_method", "another (width=3)", "$x_1^{2", "<script>")
+_NAMES = ("one_method", "another (width=3)", "$x_1^{2$", "<script>")
 """Among them what mathematical text, were it read as that, would stumble over."""
 
 
@@ -63,7 +63,7 @@ def _scores():
 
 
 def _curves():
-    scores = [{"full": 80.0 - i, "irrg": 60.0 - 5 * i, "ndsm": 40.0 + i} for i in range(len(_NAMES))]
+    scores = [{"full": 80.0 - 9 * i, "irrg": 50.0, "ndsm": 40.0} for i in range(len(_NAMES))]
     curves = [expected_curve(n, s, ["irrg", "ndsm"]) for n, s in zip(_NAMES, scores, strict=True)]
     return draw_curves(curves, expected_rates(), title="E(p)", below="of a test", marked=(0.05, 0.5))
 
@@ -76,7 +76,7 @@ def _ranks(groups=()):
 def _tradeoff():
     points = [
         CostPoint(name, cost, score, score - 2, score + 2)
-        for name, cost, score in zip(_NAMES, (1.0, 4.0, 4.0, 30.0), (40.0, 55.0, 50.0, 54.0), strict=True)
+        for name, cost, score in zip(_NAMES, (1.0, 4.0, 4.0, 4.2), (40.0, 55.0, 50.0, 50.2), strict=True)
     ]
     return draw_tradeoff(points, title="cost", below="of a test")
 
@@ -315,7 +315,7 @@ def test_the_front_joins_what_no_other_beats_and_the_rest_is_hollow():
     assert list(zip(*front.get_data(), strict=True)) == [(1.0, 40.0), (4.0, 55.0)]
     points = {tuple(line.get_xydata()[0]): line for line in axes.lines if line.get_marker() == "o"}
     hollow = {place for place, line in points.items() if line.get_color() == "white"}
-    assert hollow == {(4.0, 50.0), (30.0, 54.0)}
+    assert hollow == {(4.0, 50.0), (4.2, 50.2)}
     with pytest.raises(ValueError, match="expected costs above 0"):
         draw_tradeoff([CostPoint("it", 0.0, 50.0)], title="t", below="b")
 

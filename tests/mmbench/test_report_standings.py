@@ -65,6 +65,16 @@ def test_an_incomplete_row_belongs_to_no_group_however_good_it_is(stored, store_
     assert "**" not in lucky_line
 
 
+def test_a_row_that_lacks_a_scenario_does_not_keep_the_others_from_being_compared(
+    stored, store_record, tmp_path
+):
+    _, records = stored(best=0.10, worse=0.25)
+    partial = [store_record("partial", seed, {"full": [0.1] * _TILES}) for seed in range(_SEEDS)]
+    (board,) = leaderboards([*records, *partial])
+    board = with_standings(board, tmp_path, [*records, *partial], None)
+    assert board.standings["mean"] == {"best": 1, "worse": 2}
+
+
 def test_without_matrices_the_table_says_that_ties_were_not_tested(stored, tmp_path):
     board, records = stored(best=0.10, worse=0.25)
     record_path(tmp_path, records[0].id).with_suffix(".safetensors").unlink()

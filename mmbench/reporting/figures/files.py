@@ -69,16 +69,18 @@ def _panels(results: Path, records: Sequence[Record], board: Leaderboard) -> Ite
     """Yield panels of the most disputed tiles: the first rows, each with its first seed."""
     by_id = {record.id: record for record in records}
     firsts = {row.label: by_id[row.results[0].record] for row in board.rows}
-    kept = {label: r for label, r in firsts.items() if predictions_path(results, r.id).is_file()}
-    chosen = dict(list(kept.items())[:MOST_METHODS])
-    if not chosen:
+    methods = _stored_predictions(results, firsts)
+    if not methods:
         return
-    methods = {label: read_predictions(results, record) for label, record in chosen.items()}
+    first = firsts[next(iter(methods))]
+    try:
+        legend = _legend(first)
+    except MMBenchError as error:
+        _LOG.warning("no panels of predictions: %s", error)
+        return
     scenarios = board.scenarios[:_SCENARIOS_OF_PANELS]
-    first = next(iter(chosen.values()))
-    seeds = sorted({record.identity["seed"] for record in chosen.values()})
-    tiles = most_disputed(list(methods.values()), scenarios, _PANEL_TILES)
-    for number, tile_id in enumerate(tiles, 1):
+    seeds = sorted({firsts[label].identity["seed"] for label in methods})
+    for number, tile_id in enumerate(most_disputed(list(methods.values()), scenarios, _PANEL_TILES), 1):
         view, words = _view(results, first, methods, tile_id)
         yield (
             f"tile{number}",
@@ -86,11 +88,29 @@ def _panels(results: Path, records: Sequence[Record], board: Leaderboard) -> Ite
                 view,
                 methods,
                 scenarios,
-                _legend(first),
+                legend,
                 title=f"Tile {tile_id}: what each method predicts",
                 below=f"{board.conditions}; shown: seed {', '.join(map(str, seeds))}; {words}",
             ),
         )
+
+
+def _stored_predictions(results: Path, records: Mapping[str, Record]) -> dict[str, Predictions]:
+    """Return the predictions of the first rows that have some, all of the same windows."""
+    found: dict[str, Predictions] = {}
+    for label, record in records.items():
+        if len(found) == MOST_METHODS:
+            break
+        if not predictions_path(results, record.id).is_file():
+            continue
+        try:
+            predictions = read_predictions(results, record)
+        except DataError as error:
+            _LOG.warning("%s is left out of the panels: %s", label, error)
+            continue
+        if not found or predictions.windows == next(iter(found.values())).windows:
+            found[label] = predictions
+    return found
 
 
 def _legend(record: Record) -> Legend:
@@ -114,4 +134,4 @@ def _view(
     except MMBenchError as error:
         _LOG.info("panels without images and truth: %s", error)
         return TileView(tile_id), "predictions only, the dataset is not at hand"
-    return view, "below each prediction its errors, white where labels are ignored"
+    return view, "below each prediction its errors, white where the eroded labels ignore"

@@ -74,7 +74,7 @@ def dispute(methods: Sequence[Predictions], tile_id: str, scenarios: Sequence[st
     for scenario in scenarios:
         stack = np.stack([method.classes[tile_id, scenario] for method in methods])
         same = np.zeros(stack.shape[1:])
-        for index in np.unique(stack):
+        for index in range(int(stack.max()) + 1):
             votes = (stack == index).sum(0)
             same += votes * (votes - 1) / 2
         shares.append(1 - float(same.mean()) / pairs)

@@ -78,7 +78,10 @@ def test_stored_records_are_sound_and_so_is_a_failed_one(foreign):
         (_set("identity", "protocol", value=2), "is of protocol 2; this version knows 1"),
         (_set("identity", "seed", value="0"), "identity.seed"),
         (_set("identity", "method", value=["x"]), "identity.method"),
-        (_set("identity", "dataset", "modalities", value={f"m{i}": 1 for i in range(40)}), "modalities"),
+        (
+            _set("identity", "dataset", "modalities", value={f"m{i}": 1 for i in range(9)}),
+            "identity.dataset.modalities",
+        ),
         (_set("training", "seconds", value=None), "training.seconds"),
         (_set("method", "parameters", value=-1), "method.parameters"),
         (_set("environment", value={}), "environment.device"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,11 +17,14 @@ from mmbench.errors import CellFailedError, DataError
 from mmbench.imputation import ImputationError
 from mmbench.loading import read_window, stack
 from mmbench.metrics import Confusion, confusion_matrix, scores
+from mmbench.predictions import Predictions
 from mmbench.recipe import EvaluationRecipe
+from mmbench.records import matrix_name
 from mmbench.scenarios.no_peek import check_no_peek
 from mmbench.scenarios.scenario import Scenario, hide, whole_modality_scenarios
 from mmbench.tile_reader import TileReader
 from mmbench.transforms import Normalizer
+from mmbench.truth import OtherTruth, other_truths
 from mmbench.windows import Stitcher, grid
 from mmbench_baselines.method import Method
 
@@ -29,6 +33,44 @@ Progress = Callable[[int, int, dict[str, float]], None]
 
 
 Predictor = Method | CompiledMethod
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a method gave on the test tiles.
+
+    Attributes:
+        confusions: Label policy, the protocol's first -> scenario -> (tiles, K, K) int64, tiles in the order
+            of the split. All policies count the same predictions.
+        predictions: Of one window of every tile under every scenario.
+    """
+
+    confusions: dict[Labels, dict[str, NDArray[np.int64]]]
+    predictions: Predictions
+
+    @property
+    def headline(self) -> dict[str, NDArray[np.int64]]:
+        """The matrices of the protocol's labels, scenario -> (tiles, K, K) int64."""
+        return self.confusions[TEST_LABELS]
+
+    def named_matrices(self) -> dict[str, NDArray[np.int64]]:
+        """Return all matrices under the names by which a record stores them."""
+        return self.headline | {
+            matrix_name(scenario, policy): matrices
+            for policy, by_scenario in self.confusions.items()
+            for scenario, matrices in by_scenario.items()
+            if policy != TEST_LABELS
+        }
+
+
+@dataclass(frozen=True)
+class _PredictedTile:
+    """A whole tile under one scenario: (H, W) uint8 classes and truth."""
+
+    tile_id: str
+    scenario: str
+    prediction: NDArray[np.uint8]
+    target: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -66,17 +108,37 @@ class Evaluator:
         Returns:
             Scenario name -> (tiles, K, K) int64, tiles in the order of the split.
         """
-        tiles = self.dataset.split.role(role)
-        method.eval()
-        result: dict[str, NDArray[np.int64]] = {}
-        for s, scenario in enumerate(self.scenarios):
-            matrices = []
-            for t, tile_id in enumerate(tiles):
-                matrices.append(self._tile_confusion(method, tile_id, scenario, labels, imputation))
-                if progress is not None:
-                    progress(s * len(tiles) + t + 1, len(tiles) * len(self.scenarios), {})
-            result[scenario.name] = np.stack(matrices)
-        return result
+        found: dict[str, list[Confusion]] = {}
+        for tile in self._predicted_tiles(method, role, labels, progress, imputation):
+            found.setdefault(tile.scenario, []).append(self._count(tile, tile.target))
+        return {scenario: np.stack(matrices) for scenario, matrices in found.items()}
+
+    def evaluate(
+        self,
+        method: Predictor,
+        progress: Progress | None = None,
+        imputation: ImputationError | None = None,
+    ) -> Evaluation:
+        """Score every scenario on the test tiles, under every label policy that the dataset has of them.
+
+        Args:
+            method: To score, or graphs compiled of it; left in evaluation mode.
+            progress: Told after each tile of each scenario.
+            imputation: Counts the error of the images that the method generates, if it does.
+        """
+        policies: list[Labels] = [TEST_LABELS, *(truth.policy for truth in self._other_truths)]
+        found: dict[Labels, dict[str, list[Confusion]]] = {policy: {} for policy in policies}
+        predictions = Predictions()
+        for tile in self._predicted_tiles(method, "test", TEST_LABELS, progress, imputation):
+            targets = {truth.policy: truth.target(tile.tile_id) for truth in self._other_truths}
+            for policy, target in {TEST_LABELS: tile.target, **targets}.items():
+                found[policy].setdefault(tile.scenario, []).append(self._count(tile, target))
+            predictions.add(tile.tile_id, tile.scenario, tile.prediction)
+        confusions = {
+            policy: {scenario: np.stack(matrices) for scenario, matrices in by_scenario.items()}
+            for policy, by_scenario in found.items()
+        }
+        return Evaluation(confusions, predictions)
 
     def validation_miou(self, method: Method) -> float:
         """Return the mean mIoU over the scenarios on the validation tiles, full labels.
@@ -111,16 +173,44 @@ class Evaluator:
         ).to(self.device)
         return check_no_peek(name, method, batch.images, self.scenarios)
 
+    @cached_property
+    def _other_truths(self) -> tuple[OtherTruth, ...]:
+        """The test tiles' truth under the policies beside the protocol's, read once for all methods."""
+        return other_truths(self.dataset)
+
+    def _count(self, tile: _PredictedTile, target: NDArray[np.uint8]) -> Confusion:
+        """Count a tile's prediction against a truth, (H, W) uint8."""
+        return confusion_matrix(target, tile.prediction, self.dataset.num_classes, self.dataset.ignore_index)
+
+    def _predicted_tiles(
+        self,
+        method: Predictor,
+        role: Role,
+        labels: Labels,
+        progress: Progress | None,
+        imputation: ImputationError | None,
+    ) -> Iterator[_PredictedTile]:
+        """Yield every tile of a role under every scenario, scenario by scenario."""
+        tiles = self.dataset.split.role(role)
+        method.eval()
+        done, in_all = 0, len(tiles) * len(self.scenarios)
+        for scenario in self.scenarios:
+            for tile_id in tiles:
+                yield self._predict_tile(method, tile_id, scenario, labels, imputation)
+                done += 1
+                if progress is not None:
+                    progress(done, in_all, {})
+
     @torch.no_grad()
-    def _tile_confusion(
+    def _predict_tile(
         self,
         method: Predictor,
         tile_id: str,
         scenario: Scenario,
         labels: Labels,
         imputation: ImputationError | None,
-    ) -> Confusion:
-        """Predict one tile under one scenario and count it against the truth."""
+    ) -> _PredictedTile:
+        """Predict one tile under one scenario, and read its truth on the way."""
         size = self.dataset.size(tile_id)
         reader = TileReader(self.dataset, self.normalizer, tile_id, labels=labels)
         stitcher = Stitcher(self.dataset.num_classes, size)
@@ -141,6 +231,4 @@ class Evaluator:
                 )
             for window, of_window in zip(part, logits, strict=True):
                 stitcher.add(window, of_window.softmax(0))
-        return confusion_matrix(
-            reader.target, stitcher.prediction(), self.dataset.num_classes, self.dataset.ignore_index
-        )
+        return _PredictedTile(tile_id, scenario.name, stitcher.prediction(), reader.target)

@@ -13,18 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mmbench import search, training
 from mmbench._version import __version__
 from mmbench.cells import Cell, Run, identity
 from mmbench.compilation import CompiledMethod
-from mmbench.datasets._dataset import TEST_LABELS
 from mmbench.datasets._prepared.dataset import pixel_source
 from mmbench.devices import environment
 from mmbench.errors import CellFailedError, DataError, ProtocolError
+from mmbench.evaluation import Evaluation
 from mmbench.imputation import ImputationError
 from mmbench.metrics import scores
 from mmbench.profiling.record_profile import record_profile
@@ -104,14 +102,14 @@ def run_cell(run: Run, cell: Cell, progress: Progress | None = None) -> Record:
     wanted = identity(run, cell)
     record = _blank_record(run, cell, wanted)
     began = time.perf_counter()
-    confusions: dict[str, NDArray[np.int64]] | None = None
+    evaluation: Evaluation | None = None
     with _log_to(run.results / f"{record.id}.log"):
         _LOG.info("%s on %s, recipe %s: %s", cell, run.dataset_name, run.recipe.name, run.command)
         try:
             method = build_method(run, cell)
             record.method["parameters"] = sum(p.numel() for p in method.parameters())
             record.method["sees_hidden_in_training"] = method.sees_hidden_in_training
-            confusions = _train_and_score(run, cell, method, record, progress)
+            evaluation = _train_and_score(run, cell, method, record, progress)
             record.status = "done"
         except DataError:
             _LOG.error("stopped by the data:\n%s", traceback.format_exc())
@@ -124,13 +122,16 @@ def run_cell(run: Run, cell: Cell, progress: Progress | None = None) -> Record:
             if not isinstance(error, ProtocolError | CellFailedError):
                 message = f"{type(error).__name__}: {message}"
             record.error = {"kind": kind, "message": message}
-            confusions = None
+            evaluation = None
         record.provenance["seconds"] = round(time.perf_counter() - began, 1)
         _LOG.info("%s after %.1f s", record.status, record.provenance["seconds"])
         if record.status == "failed" and _is_finished(run.results, record.id):
             _LOG.error("the finished record of this cell is kept, this failure is not stored")
             return record
-        return read_record(write_record(run.results, record, confusions))
+        if evaluation is None:
+            return read_record(write_record(run.results, record))
+        stored = write_record(run.results, record, evaluation.named_matrices(), evaluation.predictions)
+        return read_record(stored)
 
 
 def _is_finished(results: Path, record_id: str) -> bool:
@@ -171,7 +172,7 @@ def _blank_record(run: Run, cell: Cell, wanted: dict[str, Any]) -> Record:
 
 def _train_and_score(
     run: Run, cell: Cell, method: Method, record: Record, progress: Progress | None
-) -> dict[str, NDArray[np.int64]]:
+) -> Evaluation:
     """Train, prove no-peek, score every scenario; fill the record."""
 
     def tell(phase: str) -> Callable[[int, int, dict[str, float]], None] | None:
@@ -185,19 +186,20 @@ def _train_and_score(
     record.no_peek = run.evaluator.check_no_peek(cell.method, method)
     imputation = ImputationError()
     predictor = CompiledMethod(method) if run.compiled else method
-    confusions = run.evaluator.confusions(predictor, "test", TEST_LABELS, tell("test"), imputation)
+    evaluation = run.evaluator.evaluate(predictor, tell("test"), imputation)
     if isinstance(predictor, CompiledMethod):
         record.provenance["compiled"] = predictor.summary()
         _LOG.info("compiled: %s", predictor.summary())
     record.imputation = imputation.as_dict()
     record.scenarios = {
         name: asdict(scores(matrices.sum(0), run.dataset.scored_classes))
-        for name, matrices in confusions.items()
+        for name, matrices in evaluation.headline.items()
     }
+    record.provenance["label_policies"] = list(evaluation.confusions)
     record.profile = record_profile(
         method, run.evaluator.scenarios, run.recipe.evaluation.window, run.evaluator.precision
     )
-    return confusions
+    return evaluation
 
 
 @contextmanager

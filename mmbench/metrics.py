@@ -7,11 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 Confusion = NDArray[np.int64]
+Counts = NDArray[np.float64]
+"""Hits, truth and guess of each class, (..., 3, K); see `marginals`."""
+Metric = Literal["miou", "mf1", "oa", "kappa"]
+ClassMetric = Literal["iou", "f1"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+CLASS_METRICS: tuple[ClassMetric, ...] = get_args(ClassMetric)
 
 _CHUNK_PIXELS = 2**20
 """Counted at a time: a tile has 36 million pixels, and counting takes 8 bytes for each."""
@@ -89,23 +96,71 @@ def scores(confusion: Confusion, scored_classes: Sequence[int]) -> Scores:
         confusion: (K, K) int64.
         scored_classes: The classes in the means; pixels predicted as any other class still count as errors.
     """
-    total = int(confusion.sum())
-    hits = np.diag(confusion).astype(np.float64)
-    truth, guess = confusion.sum(1).astype(np.float64), confusion.sum(0).astype(np.float64)
+    counts = marginals(confusion)
+    pooled = {metric: _defined(pooled_score(counts, metric, scored_classes)) for metric in METRICS}
+    by_class = {name: tuple(map(_defined, class_scores(counts, name))) for name in CLASS_METRICS}
+    return Scores(**pooled, **by_class)  # type: ignore[arg-type]
+
+
+def marginals(confusions: NDArray[np.integer]) -> Counts:
+    """Return what the scores need of confusion matrices: of each class the hits, the truth and the guesses.
+
+    They add up as the matrices do, so (weighted) sums over tiles may be taken of them, at half the cost.
+
+    Args:
+        confusions: (..., K, K), the truth in rows.
+
+    Returns:
+        (..., 3, K) float64: hits, truth, guess. Exact, as pixel counts stay below 2^53.
+    """
+    hits = np.diagonal(confusions, axis1=-2, axis2=-1)
+    return np.stack([hits, confusions.sum(-1), confusions.sum(-2)], axis=-2).astype(np.float64)
+
+
+def class_scores(counts: Counts, metric: ClassMetric) -> NDArray[np.float64]:
+    """Compute the IoU or F1 of every class.
+
+    Args:
+        counts: (..., 3, K), see `marginals`.
+        metric: "iou" or "f1".
+
+    Returns:
+        (..., K) in [0, 1]; NaN where the class is absent from the truth.
+    """
+    hits, truth, guess = np.moveaxis(counts, -2, 0)
     present = truth > 0
-    iou = hits / np.where(present, truth + guess - hits, 1)
-    f1 = 2 * hits / np.where(present, truth + guess, 1)
-    counted = [k for k in scored_classes if present[k]]
-    agreement = hits.sum() / total if total else None
-    chance = float((truth * guess).sum()) / total**2 if total else None
-    kappa = None
-    if agreement is not None and chance is not None and chance < 1:
-        kappa = float((agreement - chance) / (1 - chance))
-    return Scores(
-        miou=float(iou[counted].mean()) if counted else None,
-        mf1=float(f1[counted].mean()) if counted else None,
-        oa=None if agreement is None else float(agreement),
-        kappa=kappa,
-        iou=tuple(float(v) if p else None for v, p in zip(iou, present, strict=True)),
-        f1=tuple(float(v) if p else None for v, p in zip(f1, present, strict=True)),
-    )
+    found, pixels = (hits, truth + guess - hits) if metric == "iou" else (2 * hits, truth + guess)
+    return np.where(present, found / np.where(present, pixels, 1), np.nan)
+
+
+def pooled_score(counts: Counts, metric: Metric, scored_classes: Sequence[int]) -> NDArray[np.float64]:
+    """Compute one score of many matrices at once.
+
+    Args:
+        counts: (..., 3, K), see `marginals`.
+        metric: One of `METRICS`.
+        scored_classes: The classes in the means; one that is absent from the truth is left out, and as all
+            methods have the same truth, for all of them.
+
+    Returns:
+        (...) in [0, 1] (kappa from -1); NaN where nothing is there to score.
+    """
+    if metric in ("miou", "mf1"):
+        values = class_scores(counts[..., list(scored_classes)], "iou" if metric == "miou" else "f1")
+        present = np.isfinite(values)
+        number = present.sum(-1)
+        mean = np.where(present, values, 0.0).sum(-1) / np.maximum(number, 1)
+        return np.where(number > 0, mean, np.nan)
+    hits, truth, guess = np.moveaxis(counts, -2, 0)
+    total = truth.sum(-1)
+    divisor = np.where(total > 0, total, np.nan)
+    agreement = hits.sum(-1) / divisor
+    if metric == "oa":
+        return np.asarray(agreement)
+    chance = (truth * guess).sum(-1) / divisor**2
+    return np.asarray((agreement - chance) / np.where(chance < 1, 1 - chance, np.nan))
+
+
+def _defined(value: NDArray[np.float64] | float) -> float | None:
+    """Return a score as a number, None for NaN."""
+    return None if np.isnan(value) else float(value)

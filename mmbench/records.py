@@ -1,4 +1,4 @@
-"""What a cell leaves behind: one JSON and the confusion matrices beside it.
+"""What a cell leaves behind: one JSON, and beside it its confusion matrices and some of its predictions.
 
 A record's id is the fingerprint of everything that can change its scores, so a finished cell is found again
 and a changed recipe, option, split or line of code never reuses an old one.
@@ -24,6 +24,7 @@ from safetensors.numpy import load_file, save_file
 import mmbench_baselines
 import mmbench_kernels
 from mmbench.errors import DataError
+from mmbench.predictions import Predictions, load_predictions, save_predictions
 from mmbench.recipe import explain
 from mmbench.registry import Entry
 from mmbench.sources import hash_sources, with_private_imports
@@ -43,6 +44,7 @@ _LOOP = (
     "tile_reader.py",
     "training.py",
     "transforms.py",
+    "truth.py",
     "windows.py",
 )
 
@@ -119,15 +121,25 @@ def record_path(results: Path, record_id: str) -> Path:
     return results / f"{record_id}.json"
 
 
+def predictions_path(results: Path, record_id: str) -> Path:
+    """Return where a record's predictions are stored; records from before they were have none."""
+    return results / f"{record_id}.predictions.npz"
+
+
 def write_record(
-    results: Path, record: Record, confusions: Mapping[str, NDArray[np.int64]] | None = None
+    results: Path,
+    record: Record,
+    confusions: Mapping[str, NDArray[np.int64]] | None = None,
+    predictions: Predictions | None = None,
 ) -> Path:
-    """Store a record; its matrices first, so that a record never stands without them.
+    """Store a record; what stands beside it first, so that a record never stands without it.
 
     Args:
         results: Folder, made if it is not there.
         record: To be stored under its id.
-        confusions: Scenario -> (tiles, K, K) int64.
+        confusions: Scenario -> (tiles, K, K) int64, counted against the labels of the record's scores; under
+            `matrix_name` those against other labels.
+        predictions: Of every tile and scenario.
 
     Returns:
         The path of the JSON.
@@ -136,9 +148,17 @@ def write_record(
     path = record_path(results, record.id)
     if confusions is not None:
         _replace(path.with_suffix(".safetensors"), lambda part: save_file(dict(confusions), part))
+    if predictions is not None:
+        beside = predictions_path(results, record.id)
+        _replace(beside, lambda part: save_predictions(part, predictions))
     text = record.model_dump_json(indent=1)
     _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
     return path
+
+
+def matrix_name(scenario: str, policy: str) -> str:
+    """Return the name of matrices counted against other labels than those of the record's scores."""
+    return f"{scenario}@{policy}"
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
@@ -175,19 +195,43 @@ def read_records(results: Path) -> list[Record]:
     return [read_record(path) for path in sorted(results.glob("*.json")) if _ID.fullmatch(path.stem)]
 
 
-def read_confusions(results: Path, record: Record) -> dict[str, NDArray[np.int64]]:
+def read_confusions(results: Path, record: Record, policy: str | None = None) -> dict[str, NDArray[np.int64]]:
     """Read the matrices of a finished record, scenario -> (tiles, K, K) int64.
 
+    Args:
+        results: Folder of the record.
+        record: Whose matrices.
+        policy: Of the labels that they were counted against; None is that of the record's scores.
+
     Raises:
-        DataError: If the file is missing, damaged or of another shape than the record says.
+        DataError: If the file is missing, damaged or of another shape than the record says, or lacks the
+            policy, as files from before there were several do.
     """
     path = record_path(results, record.id).with_suffix(".safetensors")
     try:
         matrices = load_file(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"matrices {path}: cannot be read ({error}); run the cell again") from error
+    is_headline = policy in (None, record.identity.get("labels", {}).get("test"))
+    names = {s: s if policy is None or is_headline else matrix_name(s, policy) for s in record.scenarios}
+    if not is_headline and not matrices.keys() & names.values():
+        raise DataError(
+            f"matrices {path}: none were counted against {policy!r} labels; expected them of a cell run by "
+            "this version, where the dataset has these labels of its test tiles. Run the cell again"
+        )
     expected = (len(record.tiles), len(record.classes), len(record.classes))
-    for name in record.scenarios:
+    for name in names.values():
         if name not in matrices or matrices[name].shape != expected:
             raise DataError(f"matrices {path}: {name!r} is missing or not {expected}; run the cell again")
-    return {name: matrices[name] for name in record.scenarios}
+    return {scenario: matrices[name] for scenario, name in names.items()}
+
+
+def read_predictions(results: Path, record: Record) -> Predictions:
+    """Read the predictions of a finished record.
+
+    Raises:
+        DataError: If the file is missing, as of records from before predictions were stored, damaged, too
+            large or of another form than the record says.
+    """
+    path = predictions_path(results, record.id)
+    return load_predictions(path, record.tiles, list(record.scenarios), len(record.classes))

@@ -16,7 +16,21 @@ import typer
 
 from mmbench._version import __version__
 from mmbench.allocator import keep_freed_memory
-from mmbench.cli import data, doctor, evaluate, info, listing, plan, profile, report, run, train
+from mmbench.cli import (
+    compare,
+    data,
+    doctor,
+    evaluate,
+    info,
+    listing,
+    plan,
+    power,
+    profile,
+    report,
+    results,
+    run,
+    train,
+)
 from mmbench.errors import MMBenchError
 
 _INTERRUPTED = 130
@@ -24,6 +38,7 @@ _INTERRUPTED_WORDS = {
     "run": "; finished cells are kept: run the same command to go on",
     "data prepare": "; what is prepared is kept: run the same command to go on",
     "data synth": "; nothing was written",
+    "results merge": "; what is copied is kept: run the same command to go on",
 }
 """What is left of a verb's work; of the others there is nothing to go on with."""
 
@@ -46,6 +61,9 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("profile")(profile.profile)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
+app.command("compare")(compare.compare)
+app.command("power")(power.power)
+app.add_typer(results.app, name="results")
 
 
 def _print_version(asked: bool) -> None:
@@ -104,7 +122,7 @@ def _interruption(arguments: Sequence[str]) -> str:
     if "--delete" in arguments:
         return "interrupted; run the same command to delete the rest"
     words = [argument for argument in arguments if not argument.startswith("-")]
-    verb = " ".join(words[:2]) if words[:1] == ["data"] else "".join(words[:1])
+    verb = " ".join(words[:2]) if words[:1] in (["data"], ["results"]) else "".join(words[:1])
     return f"interrupted{_INTERRUPTED_WORDS.get(verb, '')}"
 
 

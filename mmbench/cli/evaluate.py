@@ -34,7 +34,6 @@ def evaluate(
     """Score saved weights on the test tiles under every scenario and print the table."""
     options.check_choice("--progress", progress, options.PROGRESS_STYLES)
     from mmbench.compilation import CompiledMethod
-    from mmbench.datasets._dataset import TEST_LABELS
     from mmbench.devices import resolve_device, resolve_precision
     from mmbench.errors import DataError
     from mmbench.evaluation import Evaluator
@@ -61,13 +60,11 @@ def evaluate(
     with display(progress) as shown:  # type: ignore[arg-type]
         shown.cell(1, 1, f"{header.method} seed {header.seed}")
         predictor = CompiledMethod(method) if compile_graphs else method
-        confusions = evaluator.confusions(
-            predictor, "test", TEST_LABELS, lambda *figures: shown.step("test", *figures)
-        )
+        evaluation = evaluator.evaluate(predictor, lambda *figures: shown.step("test", *figures))
         shown.result(f"{len(opened.split.test)} tiles scored")
     if isinstance(predictor, CompiledMethod):
         typer.echo(f"compiled {predictor.graphs} graphs in {predictor.seconds:.0f} s", err=True)
-    _print_scores(header.method, confusions, opened)
+    _print_scores(header.method, evaluation.headline, opened)
 
 
 def _revived(keywords: dict[str, Any]) -> dict[str, Any]:

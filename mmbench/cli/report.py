@@ -1,25 +1,50 @@
-"""`mmbench report`: tables from stored records."""
+"""`mmbench report`: tables, exports and everything at once, from stored records."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmbench.cli import _options as options
+from mmbench.errors import InvalidRecipeError
 
-_FORMATS = ("console", "markdown", "latex")
+if TYPE_CHECKING:
+    from mmbench.reporting.bundle import Report
+    from mmbench.reporting.table_model import Table
+
+_FORMATS = ("console", "markdown", "latex", "csv", "json", "html")
 _METRICS = ("miou", "mf1", "oa", "kappa")
+_VIEWS = ("scenario", "class", "summary", "cost", "tradeoff", "subsets", "regime")
+_LABELS = ("eroded", "full", "five-class")
 
 
 def report(
     results: Annotated[Path, typer.Argument(help="Folder of the records.")] = Path("results"),
-    style: Annotated[str, typer.Option("--format", "-f", help="console, markdown or latex.")] = "console",
+    style: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="console, markdown, latex, html, csv (tidy rows; with --view that table) or json.",
+        ),
+    ] = "console",
+    view: Annotated[
+        str | None, typer.Option("--view", help=f"{', '.join(_VIEWS)}; scenario if not given.")
+    ] = None,
     metric: Annotated[str, typer.Option("--metric", help="miou, mf1, oa or kappa.")] = "miou",
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", help="eroded, full or five-class, from the stored matrices."),
+    ] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Only this dataset.")] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", "-r", help="Only this recipe.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to a file.")] = None,
+    everything: Annotated[
+        Path | None, typer.Option("--all", help="Write every view in every format into this folder.")
+    ] = None,
     cost: Annotated[
         list[Path] | None,
         typer.Option("--cost", help="A profile's JSON: its costs beside the scores. May be repeated."),
@@ -28,31 +53,109 @@ def report(
     """Make tables from stored records; runs nothing."""
     options.check_choice("--format", style, _FORMATS)
     options.check_choice("--metric", metric, _METRICS)
+    if view is not None:
+        options.check_choice("--view", view, _VIEWS)
+    if labels is not None:
+        options.check_choice("--labels", labels, _LABELS)
+    _check_together(style, view, out, everything, cost)
+    made = _read(results, metric, labels, dataset, recipe, may_be_empty=bool(cost))
+    if everything is not None:
+        from mmbench.reporting.bundle import write_all
+
+        for path in write_all(made, everything):
+            typer.echo(f"wrote {path}", err=True)
+        return
+    text = _text(made, style, view, cost or [])
+    if out is None:
+        typer.echo(text.removesuffix("\n"))
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+        typer.echo(f"wrote {out}", err=True)
+
+
+def _check_together(
+    style: str, view: str | None, out: Path | None, everything: Path | None, cost: list[Path] | None
+) -> None:
+    """Refuse options of which one would have no effect.
+
+    Raises:
+        InvalidRecipeError: Naming both.
+    """
+    if everything is not None and (out or view or cost or style != "console"):
+        raise InvalidRecipeError(
+            "--all writes all there is; expected it without --format, --view, --out and --cost"
+        )
+    if style == "json" and (view or cost):
+        raise InvalidRecipeError(
+            "--format json holds the numbers of all views; expected it without --view and --cost"
+        )
+    if cost and view not in (None, "cost"):
+        raise InvalidRecipeError(f"--cost makes a table of its own; expected it without --view {view}")
+
+
+def _read(
+    results: Path,
+    metric: str,
+    labels: str | None,
+    dataset: str | None,
+    recipe: str | None,
+    *,
+    may_be_empty: bool,
+) -> Report:
+    """Read the records that were asked for and group them.
+
+    Raises:
+        DataError: If there is none, or their matrices are needed and missing.
+    """
     from mmbench.errors import DataError
     from mmbench.records import read_records
+    from mmbench.reporting.bundle import Report
     from mmbench.reporting.leaderboard import leaderboards
-    from mmbench.reporting.tables import RENDERERS, leaderboard_table
+    from mmbench.reporting.rescoring import rescored
+    from mmbench.reporting.standings import with_standings
 
-    wanted = [
+    records = [
         record
         for record in read_records(results)
         if dataset in (None, record.identity["dataset"]["name"]) and recipe in (None, record.recipe_name)
     ]
-    if not wanted and not cost:
+    if not records and not may_be_empty:
         raise DataError(f"no records in {results} match; expected those of 'mmbench run --results {results}'")
-    boards = leaderboards(wanted, metric)  # type: ignore[arg-type]
-    if cost:
-        from mmbench.profiling.report import read_report
-        from mmbench.reporting.cost import collect_costs, cost_table
+    if labels is not None:
+        records = rescored(results, records, labels)
+    boards = [
+        with_standings(board, results, records, labels)
+        for board in leaderboards(records, metric, labels)  # type: ignore[arg-type]
+    ]
+    return Report(results, records, boards, _command(results, metric, labels, dataset, recipe))
 
-        costs = collect_costs([read_report(path) for path in cost])
-        tables = [cost_table(board, costs) for board in boards] or [cost_table(None, costs)]
-    else:
-        tables = [leaderboard_table(board) for board in boards]
-    text = "\n\n".join(RENDERERS[style](table) for table in tables)
-    if out is None:
-        typer.echo(text)
-    else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n", encoding="utf-8")
-        typer.echo(f"wrote {out}", err=True)
+
+def _command(results: Path, metric: str, labels: str | None, dataset: str | None, recipe: str | None) -> str:
+    """Return the command that reads the same records in the same way."""
+    words = ["mmbench", "report", str(results), "--metric", metric]
+    for name, value in (("--labels", labels), ("--dataset", dataset), ("--recipe", recipe)):
+        words += [name, value] if value is not None else []
+    return shlex.join(words)
+
+
+def _text(made: Report, style: str, view: str | None, cost: list[Path]) -> str:
+    """Return what was asked for in one format, ending with a new line."""
+    from mmbench.reporting.bundle import tables_text
+    from mmbench.reporting.exports import report_json, tidy_csv
+
+    if style == "json":
+        return report_json(made.boards, made.command)
+    if style == "csv" and view is None and not cost:
+        return tidy_csv(made.boards)
+    tables = _cost_tables(made, cost) if cost else made.tables(view or "scenario")
+    return tables_text(tables, style)
+
+
+def _cost_tables(made: Report, cost: list[Path]) -> list[Table]:
+    """Return the tables that hold profiles beside scores."""
+    from mmbench.profiling.report import read_report
+    from mmbench.reporting.cost import collect_costs, cost_table
+
+    costs = collect_costs([read_report(path) for path in cost])
+    return [cost_table(board, costs) for board in made.boards] or [cost_table(None, costs)]

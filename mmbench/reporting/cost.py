@@ -11,10 +11,12 @@ from mmbench.cells import option_defaults
 from mmbench.errors import DataError, UnknownNameError
 from mmbench.profiling.report import Case, MethodProfile, ProfileReport, Settings
 from mmbench.registry import VARIANT_MARK, find
-from mmbench.reporting.leaderboard import METRIC_NAMES, Leaderboard, Row, row_label
-from mmbench.reporting.tables import Table, score_words
+from mmbench.reporting.leaderboard import Leaderboard
+from mmbench.reporting.notes import caveats, mark_notes
+from mmbench.reporting.rows import METRIC_NAMES, Row, row_label
+from mmbench.reporting.table_model import MISSING, Cell, Table
+from mmbench.reporting.views import origin_lines, row_name, score
 
-_MISSING = "-"
 _SAME = ("dataset", "size", "device", "precision", "threads", "allocator", "modalities")
 """Settings of a profile without which two costs cannot stand in one table."""
 
@@ -93,15 +95,15 @@ def cost_table(board: Leaderboard | None, costs: Sequence[Costed], batch_size: i
     """
     settings = costs[0].settings
     batch_size = min(settings.batch_sizes) if batch_size is None else batch_size
-    rows = {} if board is None else {options_key(row.method, row.options): row for row in board.rows}
+    rows = {} if board is None else {options_key(row.method, row.options): row for row in board.all_rows}
     scenarios = () if board is None else (*board.scenarios, "mean", "worst")
-    lines = [_line(rows.get(costed.key), costed, scenarios, batch_size) for costed in costs]
+    lines = [_line(board, rows.get(costed.key), costed, scenarios, batch_size) for costed in costs]
     profiled = {costed.key for costed in costs}
     alone = [row for key, row in rows.items() if key not in profiled]
-    lines += [_line(row, None, scenarios, batch_size) for row in alone]
+    lines += [_line(board, row, None, scenarios, batch_size) for row in alone]
     title = "Cost" if board is None else f"{board.title}; and cost"
     columns = [name for name, _ in _COLUMNS]
-    kept = [i for i, name in enumerate(columns, 1 + len(scenarios)) if any(x[i] != _MISSING for x in lines)]
+    kept = [i for i, name in enumerate(columns, 1 + len(scenarios)) if any(x[i] != MISSING for x in lines)]
     keep = [*range(1 + len(scenarios)), *kept]
     headers = ["method", *scenarios, *columns]
     return Table(
@@ -109,15 +111,25 @@ def cost_table(board: Leaderboard | None, costs: Sequence[Costed], batch_size: i
         tuple(headers[i] for i in keep),
         tuple(tuple(line[i] for i in keep) for line in lines),
         tuple(_notes(board, settings, batch_size, costs, rows, alone)),
+        groups="" if board is None else board.group_note,
+        origin=() if board is None else origin_lines([board]),
     )
 
 
-def _line(row: Row | None, costed: Costed | None, scenarios: Sequence[str], batch_size: int) -> list[str]:
+def _line(
+    board: Leaderboard | None,
+    row: Row | None,
+    costed: Costed | None,
+    scenarios: Sequence[str],
+    batch_size: int,
+) -> list[Cell]:
     """Return one method's cells."""
-    scores = [_MISSING if row is None else score_words(row, name) for name in scenarios]
+    scores = [MISSING if board is None or row is None else score(board, row, name) for name in scenarios]
+    name: Cell = "" if row is None else row_name(row)
     if costed is None:
-        return [row.label if row else "", *scores, *[_MISSING] * len(_COLUMNS)]
-    name = row_label(costed.method.name, costed.method.options) if row is None else row.label
+        return [name, *scores, *[MISSING] * len(_COLUMNS)]
+    if row is None:
+        name = row_label(costed.method.name, costed.method.options)
     cases = [case for case in costed.method.cases if case.batch_size == batch_size]
     return [name, *scores, *(show(costed.method, cases) for _, show in _COLUMNS)]
 
@@ -128,7 +140,7 @@ def _range(of_case: Callable[[Case], float | None], unit: float, decimals: int) 
     def show(_: MethodProfile, cases: Sequence[Case]) -> str:
         values = [value / unit for case in cases if (value := of_case(case)) is not None]
         if not values:
-            return _MISSING
+            return MISSING
         low, high = f"{min(values):.{decimals}f}", f"{max(values):.{decimals}f}"
         return low if low == high else f"{low} – {high}"
 
@@ -170,10 +182,5 @@ def _notes(
         if alone:
             words = "; ".join(row.label for row in alone)
             notes.append(f"No cost: no profile has these options: {words}.")
-        if any(row.sees_hidden for row in board.rows):
-            notes.append("Which methods train on hidden content stands in the leaderboard.")
-        if not board.ranked:
-            notes.append(f"Recipe {board.recipe} is not the ranked one: not for a leaderboard.")
-        if board.mixed_code:
-            notes.append("Rows were made by different versions of the code: run again before comparing.")
+        notes += [*mark_notes(tuple(rows.values())), *caveats(board)]
     return notes

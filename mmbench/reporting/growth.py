@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mmbench.profiling.power_law import PowerLaw
 from mmbench.profiling.sweep import ATTENTION, FIGURES, Growth, Quantity, Sweep
-from mmbench.reporting.leaderboard import row_label
-from mmbench.reporting.tables import Table
+from mmbench.reporting.rows import row_label
+from mmbench.reporting.table_model import Table
 
 _GOOD_FIT = 0.995
 """A fit with a lower share of explained spread is printed with it."""

@@ -5,51 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
+from mmbench.metrics import Metric
 from mmbench.records import Record
-from mmbench.registry import VARIANT_MARK
-from mmbench.statistics import Summary, summarise
-
-Metric = Literal["miou", "mf1", "oa", "kappa"]
-METRIC_NAMES: dict[str, str] = {"miou": "mIoU", "mf1": "mF1", "oa": "OA", "kappa": "kappa"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method (with its options) over its seeds.
-
-    Attributes:
-        label: Name, and the options a recipe set.
-        figures: Scenario -> summary in %, then "mean" and "worst" over the scenarios; a scenario whose score
-            is undefined is left out.
-        parameters: Of the trained method.
-        seconds: Mean training time, with what device.
-        sees_hidden: Whether training saw the content of hidden modalities.
-        note: What must be said of its parameters or training, or "".
-        learning_rates: What the search for the learning rate chose, one a seed; empty where there was none.
-        trial_seconds: Mean time of the search.
-        imputation: Modality -> (mean absolute error of the generated images, of the training mean), over the
-            seeds, in normalised units; empty if none are generated.
-        flops: Of a forward over one window with all modalities; None in records that do not hold it.
-        method: Its key, with the variant.
-        options: All of them, also those at their defaults.
-    """
-
-    label: str
-    figures: dict[str, Summary]
-    parameters: int
-    seconds: float
-    device: str
-    seeds: tuple[int, ...]
-    sees_hidden: bool
-    note: str = ""
-    learning_rates: tuple[float, ...] = ()
-    trial_seconds: float = 0.0
-    imputation: dict[str, tuple[float, float]] = field(default_factory=dict)
-    flops: int | None = None
-    method: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
+from mmbench.reporting.rows import (
+    MEAN,
+    METRIC_NAMES,
+    Row,
+    code_of,
+    label_of,
+    number_words,
+    summarise_row,
+)
+from mmbench.results.ranking import why_not_ranked
 
 
 @dataclass(frozen=True)
@@ -57,91 +25,209 @@ class Leaderboard:
     """Rows that share data, split, recipe, labels, precision and protocol.
 
     Attributes:
+        unranked: Why it may not be called a leaderboard, or "".
+        labels: The label policy of the scores.
+        patterns: What training hid: "protocol", or "method" for what each paper hides.
+        data: What boards must share to be held against each other across recipes.
+        seeds: Those that a row must have to be complete.
+        rows: Complete ones, best first.
+        incomplete: Rows that lack a seed or a scenario; not compared with the others.
         five_classes: Whether clutter was ignored and not a class that is trained.
         search: (trials, steps of one) of the search for the learning rate, where the recipe asks for one.
         failures: "method seed n: why" of cells that have no score.
         mixed_code: Whether the records were made by different versions of the code that they should share.
+        standings: Column -> label of a row -> 1 for the group of the best, 2 for the next group; empty where
+            groups were not tested.
+        group_note: How the groups were found, where they were.
+        untested: Why they were not, where it was tried.
     """
 
     dataset: str
     split: str
     modalities: tuple[str, ...]
     recipe: str
-    ranked: bool
+    unranked: str
     protocol: int
     metric: Metric
     scenarios: tuple[str, ...]
     rows: tuple[Row, ...]
+    labels: str = "eroded"
+    patterns: str = "protocol"
+    data: str = ""
+    classes: tuple[str, ...] = ()
+    scored_classes: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+    incomplete: tuple[Row, ...] = ()
     five_classes: bool = False
     search: tuple[int, int] | None = None
     failures: tuple[str, ...] = field(default=())
     mixed_code: bool = False
+    standings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    group_note: str = ""
+    untested: str = ""
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it may be called a leaderboard."""
+        return not self.unranked
+
+    @property
+    def all_rows(self) -> tuple[Row, ...]:
+        """Complete rows, then the others."""
+        return (*self.rows, *self.incomplete)
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """The ids of the records behind the rows, sorted."""
+        return tuple(sorted(result.record for row in self.all_rows for result in row.results))
+
+    @property
+    def conditions(self) -> str:
+        """What was measured on which data and how, but for the metric."""
+        word = "seed" if len(self.seeds) == 1 else "seeds"
+        seeds = f"{word} {number_words(self.seeds)}, " if self.seeds else ""
+        return (
+            f"on {self.dataset} ({' + '.join(self.modalities)})"
+            f"{', five classes (GEMMNet-style)' if self.five_classes else ''}, split {self.split}, "
+            f"{LABEL_WORDS.get(self.labels, f'{self.labels} labels')}, recipe {self.recipe}, {seeds}"
+            f"protocol {self.protocol}"
+        )
 
     @property
     def title(self) -> str:
         """One line of what was measured, where and how."""
-        return (
-            f"{METRIC_NAMES[self.metric]} (%) on {self.dataset} ({' + '.join(self.modalities)})"
-            f"{', five classes (GEMMNet-style)' if self.five_classes else ''}, "
-            f"split {self.split}, recipe {self.recipe}, protocol {self.protocol}"
-        )
+        return f"{METRIC_NAMES[self.metric]} (%) {self.conditions}"
 
 
-def leaderboards(records: Iterable[Record], metric: Metric = "miou") -> list[Leaderboard]:
+LABEL_WORDS = {"five-class": "eroded labels without those of unscored classes (five-class)"}
+"""Policies that the word alone does not explain."""
+
+
+def leaderboards(
+    records: Iterable[Record], metric: Metric = "miou", labels: str | None = None
+) -> list[Leaderboard]:
     """Group records into leaderboards, best mean over the scenarios first.
 
     Of two records of the same method, options and seed in one group, the later one counts. A method that
-    broke the protocol with one seed has no row, whatever its other seeds scored.
+    broke the protocol in one of the records has no row anywhere, whatever its other seeds scored. A row that
+    lacks a seed which another method of the group has, or a scenario, is not ranked among the others.
+
+    Args:
+        records: Of any kind.
+        metric: By which rows are sorted and summarised.
+        labels: The label policy of the scores; None takes that of the records' identity.
     """
     groups: dict[str, list[Record]] = {}
+    convicted: dict[tuple[str, str], str] = {}
     for record in records:
         groups.setdefault(_comparable(record), []).append(record)
-    return [_leaderboard(group, metric) for _, group in sorted(groups.items())]
+        if (record.error or {}).get("kind") == "protocol":
+            convicted[code_of(record)] = (record.error or {}).get("message", "")
+    return [_leaderboard(group, metric, labels, convicted) for _, group in sorted(groups.items())]
 
 
 def _comparable(record: Record) -> str:
     """Return what two records must share to stand in one table."""
-    keys = ("dataset", "labels", "recipe", "precision", "protocol")
-    shared = {key: record.identity[key] for key in keys}
-    return json.dumps([record.recipe_name, shared], sort_keys=True)
+    shared = {key: record.identity[key] for key in (*_DATA, "recipe")}
+    # A record that only claims to be ranked must not share a table with those that are.
+    false_claim = why_not_ranked(record) if record.ranked else ""
+    return json.dumps([record.recipe_name, false_claim, shared], sort_keys=True)
 
 
-def _leaderboard(group: Sequence[Record], metric: Metric) -> Leaderboard:
-    """Summarise comparable records."""
+_DATA = ("dataset", "labels", "precision", "protocol")
+"""Of an identity: what results must share to be held against each other, whatever the recipe."""
+
+
+def _leaderboard(
+    group: Sequence[Record],
+    metric: Metric,
+    labels: str | None,
+    convicted: Mapping[tuple[str, str], str],
+) -> Leaderboard:
+    """Summarise comparable records; of code that was convicted, none."""
     latest: dict[tuple[str, int], Record] = {}
     for record in sorted(group, key=lambda r: str(r.provenance.get("started", ""))):
-        latest[(_label(record), record.identity["seed"])] = record
-    convicted = {_code(r) for r in group if (r.error or {}).get("kind") == "protocol"}
-    done = [r for r in latest.values() if r.status == "done" and _code(r) not in convicted]
+        latest[(label_of(record), record.identity["seed"])] = record
+    standing = {key: r for key, r in latest.items() if code_of(r) not in convicted}
+    done = [r for r in standing.values() if r.status == "done"]
+    scenarios = _scenarios(done)
     by_label: dict[str, list[Record]] = {}
     for record in sorted(done, key=lambda r: r.identity["seed"]):
-        by_label.setdefault(_label(record), []).append(record)
-    rows = [_row(label, records, metric) for label, records in by_label.items()]
-    rows.sort(key=lambda row: (-row.figures["mean"].mean if "mean" in row.figures else 0.0, row.label))
+        by_label.setdefault(label_of(record), []).append(record)
+    seeds = sorted({seed for _, seed in standing})
+    rows = [
+        summarise_row(label, records, metric, _lacks(label, records, seeds, scenarios, standing))
+        for label, records in by_label.items()
+    ]
+    rows.sort(key=lambda row: (-row.figures[MEAN].mean if MEAN in row.figures else 0.0, row.label))
     first = group[0]
-    shared = {json.dumps({**r.identity["code"], "method": ""}, sort_keys=True) for r in done}
-    versions = {
-        label: {json.dumps([r.identity["method"], _code(r)], sort_keys=True) for r in held}
-        for label, held in by_label.items()
-    }
     return Leaderboard(
         dataset=first.identity["dataset"]["name"],
         split=str(first.provenance.get("split", "")),
         modalities=tuple(first.identity["dataset"].get("modalities", ())),
         recipe=first.recipe_name,
-        ranked=first.ranked,
+        unranked=why_not_ranked(first),
         protocol=first.identity["protocol"],
         metric=metric,
-        scenarios=tuple(done[0].scenarios) if done else (),
-        rows=tuple(rows),
+        scenarios=scenarios,
+        rows=tuple(row for row in rows if not row.lacks),
+        labels=labels or str(first.identity["labels"]["test"]),
+        patterns=str(first.identity["recipe"]["training"].get("patterns", "protocol")),
+        data=json.dumps({key: first.identity[key] for key in _DATA}, sort_keys=True),
+        classes=tuple(first.classes),
+        scored_classes=tuple(first.scored_classes),
+        seeds=tuple(seeds),
+        incomplete=tuple(row for row in rows if row.lacks),
         five_classes=first.identity["dataset"].get("label_mode") == "five-class",
         search=_search(first),
-        failures=tuple(
-            f"{label} seed {seed}: {(r.error or {}).get('message', '')}"
-            for (label, seed), r in sorted(latest.items())
-            if r.status == "failed"
-        ),
-        mixed_code=len(shared) > 1 or any(len(found) > 1 for found in versions.values()),
+        failures=_failures(latest, convicted),
+        mixed_code=_mixed_code(done, by_label),
+    )
+
+
+def _scenarios(done: Sequence[Record]) -> tuple[str, ...]:
+    """Return every scenario of some records, in the order of the record that has most."""
+    fullest = sorted(done, key=lambda record: -len(record.scenarios))
+    return tuple(dict.fromkeys(name for record in fullest for name in record.scenarios))
+
+
+def _lacks(
+    label: str,
+    records: Sequence[Record],
+    seeds: Sequence[int],
+    scenarios: Sequence[str],
+    standing: Mapping[tuple[str, int], Record],
+) -> tuple[str, ...]:
+    """Say what a row lacks of the seeds and scenarios of its table."""
+    have = {record.identity["seed"] for record in records}
+    failed = [seed for seed in seeds if seed not in have and (label, seed) in standing]
+    missing = [seed for seed in seeds if seed not in have and (label, seed) not in standing]
+    words = [f"seed {number_words(failed)} failed"] if failed else []
+    words += [f"no seed {number_words(missing)}"] if missing else []
+    absent = [name for name in scenarios if any(name not in record.scenarios for record in records)]
+    return (*words, *([f"no scenario {', '.join(absent)}"] if absent else []))
+
+
+def _failures(
+    latest: Mapping[tuple[str, int], Record], convicted: Mapping[tuple[str, str], str]
+) -> tuple[str, ...]:
+    """Say why cells have no score."""
+    reasons = []
+    for (label, seed), record in sorted(latest.items()):
+        if record.status == "failed":
+            reasons.append(f"{label} seed {seed}: {(record.error or {}).get('message', '')}")
+        elif code_of(record) in convicted:
+            reasons.append(f"{label} seed {seed}: with another cell {convicted[code_of(record)]}")
+    return tuple(reasons)
+
+
+def _mixed_code(done: Sequence[Record], by_label: Mapping[str, Sequence[Record]]) -> bool:
+    """Whether records differ in code that they should share."""
+    shared = {tuple(sorted((r.identity["code"] | {"method": ""}).items())) for r in done}
+    return len(shared) > 1 or any(
+        (record.identity["method"], code_of(record)) != (held[0].identity["method"], code_of(held[0]))
+        for held in by_label.values()
+        for record in held
     )
 
 
@@ -149,71 +235,3 @@ def _search(record: Record) -> tuple[int, int] | None:
     """Return (trials, steps of one) of the recipe's search; records from before there was one have none."""
     asked = record.identity["recipe"]["training"].get("search")
     return None if asked is None else (len(asked["learning_rates"]), asked["steps"])
-
-
-def _code(record: Record) -> tuple[str, str]:
-    """Return the method's name and the hash of its own code."""
-    return record.identity["method"]["name"], record.identity["code"]["method"]
-
-
-def _label(record: Record) -> str:
-    """Return the method's name with the options that the recipe set."""
-    return row_label(_method(record), record.method.get("set_options", {}))
-
-
-def row_label(method: str, set_options: Mapping[str, Any]) -> str:
-    """Return the words for a row: a method's key, and the options that were set."""
-    words = ", ".join(f"{key}={value}" for key, value in sorted(set_options.items()))
-    return f"{method} ({words})" if words else method
-
-
-def _method(record: Record) -> str:
-    """Return the method's key with its variant."""
-    variant = record.method.get("variant", "")
-    return str(record.identity["method"]["name"]) + (f"{VARIANT_MARK}{variant}" if variant else "")
-
-
-def _imputation(records: Sequence[Record]) -> dict[str, tuple[float, float]]:
-    """Return the errors of generated images, averaged over seeds."""
-    return {
-        name: (
-            sum(record.imputation[name]["l1"] for record in records) / len(records),
-            sum(record.imputation[name]["l1_of_mean"] for record in records) / len(records),
-        )
-        for name in records[0].imputation
-    }
-
-
-def _flops(record: Record) -> int | None:
-    """Return the FLOP of a forward with all modalities, None where the record does not hold it."""
-    flops: int | None = ((record.profile or {}).get("inference", {}).get("full") or {}).get("flops")
-    return flops
-
-
-def _row(label: str, records: Sequence[Record], metric: Metric) -> Row:
-    """Summarise one method's seeds; mean and worst are taken within a seed, then summarised."""
-    columns: dict[str, list[float]] = {}
-    for record in records:
-        values = {s: v[metric] * 100 for s, v in record.scenarios.items() if v[metric] is not None}
-        for scenario, value in values.items():
-            columns.setdefault(scenario, []).append(value)
-        if values:
-            columns.setdefault("mean", []).append(sum(values.values()) / len(values))
-            columns.setdefault("worst", []).append(min(values.values()))
-    trials = [trial for record in records for trial in record.training.get("trials", ())]
-    return Row(
-        label=label,
-        figures={name: summarise(values) for name, values in columns.items()},
-        parameters=records[0].method["parameters"],
-        seconds=sum(r.training["seconds"] for r in records) / len(records),
-        device=" and ".join(sorted({r.environment["device"] for r in records})),
-        seeds=tuple(r.identity["seed"] for r in records),
-        sees_hidden=records[0].method["sees_hidden_in_training"],
-        note=records[0].method.get("note", ""),
-        learning_rates=tuple(trial["learning_rate"] for trial in trials if trial["chosen"]),
-        trial_seconds=sum(trial["seconds"] for trial in trials) / len(records),
-        imputation=_imputation(records),
-        flops=_flops(records[-1]),
-        method=_method(records[0]),
-        options=records[0].identity["method"]["options"],
-    )

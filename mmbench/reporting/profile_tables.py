@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from mmbench.profiling.part_times import Phase, part_seconds
 from mmbench.profiling.report import Case, MethodProfile, ProfileReport, Settings, Share, Work
-from mmbench.reporting.leaderboard import row_label
-from mmbench.reporting.tables import Table
+from mmbench.reporting.rows import row_label
+from mmbench.reporting.table_model import Table
 
 _GIGA, _MEGA, _MEBI = 1e9, 1e6, 2**20
 _MISSING = "-"

@@ -88,7 +88,8 @@ def _report(*methods, size=512):
 
 
 def _rows(table):
-    return {row[0]: dict(zip(table.headers, row, strict=True)) for row in table.rows}
+    rows = [[str(cell) for cell in row] for row in table.rows]
+    return {row[0].removesuffix(" *"): dict(zip(table.headers, row, strict=True)) for row in rows}
 
 
 def test_rows_are_joined_by_method_and_options_and_stand_in_the_order_of_the_profile():

@@ -1,4 +1,4 @@
-"""What can be said of a few seeds."""
+"""Mean and spread over seeds."""
 
 from __future__ import annotations
 

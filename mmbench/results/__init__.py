@@ -1,0 +1,1 @@
+"""Records that came from elsewhere: verified, merged, made anonymous, and run again."""

@@ -1,0 +1,143 @@
+"""What the tables read of a record beyond `Record`'s own fields, which leaves the inner mappings open."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mmbench.datasets._dataset import Labels
+from mmbench.recipe import explain
+from mmbench.records import PROTOCOL_VERSION, Record
+
+_MOST_MODALITIES = 8
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    """Strict about what it names, open to what other versions add."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _MethodIdentity(_Part):
+    name: str
+    options: dict[str, Any]
+
+
+class _Code(_Part):
+    method: str
+    blocks: str
+    operators: str
+    loop: str
+    dataset: str
+
+
+class _DatasetIdentity(_Part):
+    name: str
+    # Of more, the subsets are too many to be scored; a stranger's could be too many to be listed.
+    modalities: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=_MOST_MODALITIES)
+    split: str
+
+
+class _Labels(_Part):
+    train: Labels
+    test: Labels
+
+
+class _Recipe(_Part):
+    training: dict[str, Any]
+    evaluation: dict[str, Any]
+
+
+class _Identity(_Part):
+    protocol: int
+    method: _MethodIdentity
+    code: _Code
+    dataset: _DatasetIdentity
+    labels: _Labels
+    recipe: _Recipe
+    precision: str
+    seed: Annotated[int, Field(ge=0)]
+
+
+class _MethodFacts(_Part):
+    title: str
+    variant: str = ""
+    set_options: dict[str, Any] = {}
+    note: str = ""
+
+
+class _AnyRecord(_Part):
+    identity: _Identity
+    method: _MethodFacts
+    provenance: dict[str, Any]
+
+
+class _TrainedMethod(_MethodFacts):
+    parameters: Annotated[int, Field(ge=0)]
+    sees_hidden_in_training: bool
+
+
+class _Trial(_Part):
+    learning_rate: _Amount
+    seconds: _Amount
+    chosen: bool
+
+
+class _Training(_Part):
+    seconds: _Amount
+    trials: list[_Trial] = []
+
+
+class _Environment(_Part):
+    device: str
+
+
+class _ImputationError(_Part):
+    l1: _Amount
+    l1_of_mean: _Amount
+
+
+class _DoneRecord(_AnyRecord):
+    method: _TrainedMethod
+    training: _Training
+    environment: _Environment
+    imputation: dict[str, _ImputationError]
+    error: None
+
+
+class _Error(_Part):
+    kind: Literal["method", "protocol"]
+    message: str
+
+
+class _FailedRecord(_AnyRecord):
+    scenarios: dict[str, Any] = Field(max_length=0)
+    error: _Error
+
+
+def schema_problem(record: Record) -> str:
+    """Say in one line what a table could not read of a record; "" if there is nothing.
+
+    Numbers must be finite, the protocol this version's, and a record either finished or failed, not both.
+    """
+    content = record.model_dump()
+    try:
+        json.dumps(content, allow_nan=False)
+    except ValueError as error:
+        return f"holds a number that is none ({error})"
+    try:
+        (_DoneRecord if record.status == "done" else _FailedRecord).model_validate(content)
+    except ValidationError as error:
+        return f"{explain(error)}; it was not written by this version"
+    if record.identity["protocol"] != PROTOCOL_VERSION:
+        return f"is of protocol {record.identity['protocol']}; this version knows {PROTOCOL_VERSION}"
+    classes = range(len(record.classes))
+    if not classes or len(set(record.classes)) < len(classes):
+        return f"names {len(record.classes)} classes, some twice or none at all; expected different ones"
+    scored = record.scored_classes
+    if not scored or len(set(scored)) < len(scored) or not set(scored) <= set(classes):
+        return f"scored_classes is {scored}; expected different numbers from 0 to {len(classes) - 1}"
+    return ""

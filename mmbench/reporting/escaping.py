@@ -117,7 +117,7 @@ def markdown(text: str) -> str:
     escaped = re.sub(r"([\\`*_{}\[\]<>|#~$&])", r"\\\1", one_line(text))
     # At the start of a line these would make a list, a rule or a heading; a bare address would be a link.
     escaped = re.sub(r"^([-+=])", r"\\\1", escaped)
-    escaped = re.sub(r"^(\d+)([.)])", r"\1\\\2", escaped)
+    escaped = re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", escaped)
     return re.sub(r"://|www\.", lambda found: found[0].replace(":", r"\:").replace(".", r"\."), escaped)
 
 

@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from ratio_table import ratio_table
 
 from mmbench import errors
+from mmbench.profiling.report import read_report
 from mmbench.records import read_confusions, read_records
 from mmbench.registry import entries
 from mmbench.reporting.leaderboard import leaderboards
+from mmbench.reporting.profile_summary import summary_table
 from mmbench.reporting.standings import with_standings
-from mmbench.reporting.tables import markdown_table
+from mmbench.reporting.tables import markdown_table, markdown_text
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,6 +67,15 @@ def test_the_study_table_stands_in_its_record(monkeypatch):
     assert summary == study["summary"]
     assert summary["criterion_met"] is True
     assert _between("study") == script.table(summary)
+
+
+def test_the_tables_of_cost_and_of_ratios_are_those_of_the_stored_measurements():
+    cost = summary_table(read_report(RESULTS / "profile_512.json"))
+    ratios = ratio_table(json.loads((RESULTS / "ratios.json").read_text(encoding="utf-8")))
+    for name, table in (("cost", cost), ("ratios", ratios)):
+        assert [line.rstrip() for line in _between(name).splitlines()] == [
+            line.rstrip() for line in markdown_text(table).splitlines()
+        ]
 
 
 @pytest.mark.parametrize("error", [e for e in vars(errors).values() if hasattr(e, "exit_code")])

@@ -15,6 +15,7 @@ from mmbench_kernels._triton._aot import CAPABILITIES, AotCase, Gates
 from mmbench_kernels._triton._launch import Config
 from mmbench_kernels._triton._norm_act_pad_cases import cases
 from mmbench_kernels._triton.modal_fuse import aot_cases as modal_fuse_cases
+from mmbench_kernels._triton.multiscale_seg_loss import aot_cases as multiscale_seg_loss_cases
 
 
 @dataclass(frozen=True)
@@ -140,5 +141,33 @@ BAD_CASES += [
     ),
     BadCase(
         modal_fuse("maps fp16 ieee 8 flat", "a map of unknown alignment", aligned=()), "wide loads: none"
+    ),
+]
+
+
+def multiscale_seg_loss(what: str, name: str, **changes: Any) -> AotCase:
+    """Return a shipped case of `multiscale_seg_loss` under another name, with changes."""
+    (case,) = (case for case in multiscale_seg_loss_cases() if case.name == what)
+    return replace(case, name=name, **changes)
+
+
+MANY_LANES = {"PADDED": 32, "ROWS": 8, "LANES": 32, "PARTS": 8}
+FEW_PIXELS = {"PADDED": 8, "ROWS": 4, "BLOCK": 32}
+
+BAD_CASES += [
+    BadCase(
+        multiscale_seg_loss(
+            "coarse gradient fp32 32 32 prob", "32 classes of 32 pixels", config=Config(MANY_LANES, 1)
+        ),
+        "spills: ",
+    ),
+    BadCase(
+        multiscale_seg_loss("full sums fp32 6", "heads of unknown alignment", aligned=()), "wide loads: none"
+    ),
+    BadCase(
+        multiscale_seg_loss(
+            "full gradient fp16 6", "a pixel's classes in several threads", config=Config(FEW_PIXELS, 1)
+        ),
+        "instructions a pair: ",
     ),
 ]

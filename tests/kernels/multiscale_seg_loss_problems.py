@@ -13,7 +13,7 @@ from mmbench_kernels import multiscale_seg_loss
 from mmbench_kernels.ops.multiscale_seg_loss import multiscale_seg_loss_reference
 
 LIMITS = {torch.float32: (1e-6, 1e-5), torch.float16: (1e-6, 1e-3), torch.bfloat16: (1e-6, 8e-3)}
-"""Relative Frobenius errors of the loss, float32 whatever the heads are, and of each gradient, of their dtype."""
+"""Relative Frobenius errors of the loss, always float32, and of each gradient, of the dtype of the heads."""
 
 OPTIONS: list[dict[str, Any]] = [
     dict(zip(("interp", "clamp", "align_corners", "dice_classes"), values, strict=True))

@@ -233,7 +233,10 @@ def _instructions(listing: str) -> Iterator[tuple[str, str]]:
 
 
 def _busiest_loop(code: Sequence[tuple[str, str]], listing: str) -> int:
-    """Return how many instructions the innermost loop with most tensor-core work (else the longest) has."""
+    """Return how many instructions the innermost loop has that is densest in tensor-core work, else the longest.
+
+    Densest, not with most: a jump back from a rare path that stands behind the loop looks like a loop around it.
+    """
     starts: dict[str, int] = {}
     place = 0
     for line in listing.splitlines():
@@ -251,7 +254,7 @@ def _busiest_loop(code: Sequence[tuple[str, str]], listing: str) -> int:
         loop for loop in loops if not any(other != loop and set(other) <= set(loop) for other in loops)
     ]
     weights = [
-        (sum(_TENSOR_CORES.match(code[place][0]) is not None for place in loop), len(loop))
+        (sum(_TENSOR_CORES.match(code[place][0]) is not None for place in loop) / len(loop), len(loop))
         for loop in innermost
     ]
     return max(weights, default=(0, 0))[1]

@@ -55,11 +55,8 @@ def line_hashes_kernel(
 
 
 @triton.jit
-def keep_factors(rows, columns, threshold):
-    """Return 1.0 for pairs that are kept and 0.0 for the others.
-
-    A factor, not a choice: the compiler would move a choice behind the rounding to half precision, where it
-    takes halves of registers apart.
+def are_kept(rows, columns, threshold):
+    """Return which pairs are kept.
 
     Args:
         rows: int32 hashes.
@@ -67,7 +64,7 @@ def keep_factors(rows, columns, threshold):
         threshold: int32, the least hash of a kept pair.
     """
     product = (rows ^ columns).to(tl.uint32, bitcast=True) * _PAIR_MULTIPLIER
-    return (product.to(tl.int32, bitcast=True) >= threshold).to(tl.float32)
+    return product.to(tl.int32, bitcast=True) >= threshold
 
 
 def line_hashes(seed: Tensor, batch: int, heads: int, tokens: int) -> tuple[Tensor, Tensor]:

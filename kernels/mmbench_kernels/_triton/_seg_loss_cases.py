@@ -15,18 +15,17 @@ from mmbench_kernels._triton._aot import AotCase, Gates
 from mmbench_kernels._triton._launch import Config
 from mmbench_kernels.ops._multiscale_seg_loss_triton import MOST_CLASSES
 
+ITEM_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+
 # K of the data sets, in every dtype, and the most: it is what runs out of registers.
 FULL = (("fp32", 6), ("fp16", 6), ("bf16", 6), ("fp32", MOST_CLASSES))
 
-# Dtype, K, pixels of the head on a side to 512 of the target, what is interpolated. From 256 to 4 pixels, cells
-# are cut into more and more parts, which are added up in other ways.
+# Dtype, K, pixels of the head on a side to 512 of the target, what is interpolated. From 256 to 4 pixels,
+# cells are cut into more and more parts, which are added up in other ways.
 COARSE = (
     ("fp32", 6, 256, "logit"),
-    ("fp32", 6, 256, "prob"),
-    ("fp32", 6, 32, "logit"),
     ("fp16", 6, 32, "prob"),
     ("bf16", 6, 4, "logit"),
-    ("fp32", 2, 128, "logit"),
     ("fp32", 12, 64, "prob"),
     ("fp32", MOST_CLASSES, 256, "logit"),
     ("fp32", MOST_CLASSES, 32, "prob"),
@@ -62,53 +61,55 @@ def _encode(dtype: str, num_classes: int) -> AotCase:
 
 
 def _full_sums(dtype: str, num_classes: int) -> AotCase:
+    config = plan.full_config(num_classes, ITEM_BYTES[dtype])
     return _head_case(
         f"full sums {dtype} {num_classes}",
         forward.full_sums_kernel,
         dtype,
         ("codes_ptr", "weights_ptr", "sums_ptr"),
-        plan.full_config(num_classes),
+        config,
         {"CLASSES": num_classes, "LIMITED": True},
-        # Four neighbours in half precision are loads of 8 bytes; twice as many would not fit the registers.
-        Gates(blocks_per_sm=12, tensor_cores=False, wide_loads=dtype == "fp32"),
+        _gates(10, num_classes, config.constants["BLOCK"], wide_loads=True),
     )
 
 
 def _full_gradient(dtype: str, num_classes: int) -> AotCase:
-    wide = dtype == "fp32"
+    config = plan.full_config(num_classes, ITEM_BYTES[dtype])
     return _head_case(
         f"full gradient {dtype} {num_classes}",
         backward.full_gradient_kernel,
         dtype,
         (*_FACTORS, "gradient_ptr"),
-        plan.full_config(num_classes),
+        config,
         {"CLASSES": num_classes, "LIMITED": True},
-        Gates(blocks_per_sm=12, tensor_cores=False, wide_loads=wide, wide_stores=wide),
+        _gates(12, num_classes, config.constants["BLOCK"], wide_loads=True, wide_stores=True),
     )
 
 
 def _coarse_sums(dtype: str, num_classes: int, source: int, interp: str) -> AotCase:
+    config = _coarse_config(num_classes, source)
     return _head_case(
         f"coarse sums {dtype} {num_classes} {source} {interp}",
         forward.coarse_sums_kernel,
         dtype,
         ("codes_ptr", "weights_ptr", "sums_ptr"),
-        _coarse_config(num_classes, source),
+        config,
         {"CLASSES": num_classes, "LIMITED": True, "PROBABILITIES": interp == "prob"},
-        Gates(blocks_per_sm=12, tensor_cores=False),
+        _gates(12, num_classes, config.constants["LANES"]),
         integers=("height", "width", *plan.AXIS_ARGUMENTS),
     )
 
 
 def _coarse_gradient(dtype: str, num_classes: int, source: int, interp: str) -> AotCase:
+    config = _coarse_config(num_classes, source)
     return _head_case(
         f"coarse gradient {dtype} {num_classes} {source} {interp}",
         backward.coarse_gradient_kernel,
         dtype,
         (*_FACTORS, "partials_ptr"),
-        _coarse_config(num_classes, source),
+        config,
         {"CLASSES": num_classes, "LIMITED": True, "PROBABILITIES": interp == "prob"},
-        Gates(blocks_per_sm=8, tensor_cores=False),
+        _gates(8, num_classes, config.constants["LANES"]),
         integers=("height", "width", "slots", *plan.AXIS_ARGUMENTS),
     )
 
@@ -132,6 +133,19 @@ def _gather(dtype: str, num_classes: int, interp: str) -> AotCase:
         Gates(blocks_per_sm=12, tensor_cores=False),
         integers=("height", "slots", "row_blocks", "cell_blocks", "column_source", *rows),
         reals=(),
+    )
+
+
+def _gates(blocks_per_sm: int, num_classes: int, pixels: int, **wide: bool) -> Gates:
+    """Return what a kernel may need that works on so many pixels at once."""
+    # Per pixel, for the classes of the data sets; more would cost more time than the loads.
+    most = 200.0 if num_classes == 6 else None
+    return Gates(
+        blocks_per_sm=blocks_per_sm,
+        tensor_cores=False,
+        max_instructions_per_pair=most,
+        pairs=pixels,
+        **wide,
     )
 
 

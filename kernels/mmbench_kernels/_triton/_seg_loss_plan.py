@@ -81,46 +81,41 @@ AXIS_ARGUMENTS = [
 
 
 def padded(num_classes: int) -> int:
-    """Return the smallest power of two that holds the classes."""
-    return 1 << (num_classes - 1).bit_length()
-
-
-def lanes_for(num_classes: int) -> int:
-    """Return how many pixels a warp works on at once: as many as keep a (K, L) tensor in a few registers.
-
-    By the machine code of sm_80, 90 and 100: more spill registers where the gradient has its sums to keep.
-    """
-    width = padded(num_classes)
-    return 4 if width == 32 else min(32, 256 // width)
+    """Return the smallest power of two, 2 or more, that holds the classes."""
+    return 1 << max(num_classes - 1, 1).bit_length()
 
 
 def encode_config(num_classes: int) -> Config:
     """Return the configuration of `encode_kernel`."""
-    return Config({"PADDED": padded(num_classes), "ROWS": 16, "BLOCK": 4 * _line(num_classes)}, num_warps=1)
+    block = 4 * _lanes(num_classes)
+    return Config({"PADDED": padded(num_classes), "ROWS": 16, "BLOCK": block}, num_warps=1)
 
 
-def full_config(num_classes: int) -> Config:
+def full_config(num_classes: int, item_bytes: int) -> Config:
     """Return the configuration of the kernels of heads that have the size of the target."""
-    return Config({"PADDED": padded(num_classes), "ROWS": 4, "BLOCK": 4 * _line(num_classes)}, num_warps=1)
+    # As many neighbours for each lane as are one load of 16 bytes: with fewer, the compiler gives the classes
+    # of a pixel to several threads, and in half precision a pixel takes 1.5 times the instructions. With more
+    # than 8 classes the 8 neighbours of half precision would spill registers.
+    neighbours = 16 // item_bytes if padded(num_classes) <= 8 else 4
+    block = neighbours * _lanes(num_classes)
+    return Config({"PADDED": padded(num_classes), "ROWS": 4, "BLOCK": block}, num_warps=1)
 
 
 def coarse_config(num_classes: int, columns: Axis) -> Config:
     """Return the configuration of the kernels that walk through cells."""
-    lanes = lanes_for(num_classes)
+    # With 8 lanes for 32 classes, the sums that the gradient keeps spill registers on sm_90.
+    lanes = 4 if padded(num_classes) == 32 else _lanes(num_classes)
     constants = {"PADDED": padded(num_classes), "ROWS": 8, "LANES": lanes, "PARTS": columns.parts(lanes)}
     return Config(constants, num_warps=1)
 
 
 def gather_config(num_classes: int) -> Config:
     """Return the configuration of `gather_kernel`."""
-    return Config({"PADDED": padded(num_classes), "BLOCK": _line(num_classes)}, num_warps=1)
+    return Config({"PADDED": padded(num_classes), "BLOCK": _lanes(num_classes)}, num_warps=1)
 
 
-def _line(num_classes: int) -> int:
-    """Return a quarter of the columns that a warp takes of a line in memory.
-
-    Four neighbours are one load of 16 bytes of float32.
-    """
+def _lanes(num_classes: int) -> int:
+    """Return how many pixels a warp works on at once: as many as leave a thread 8 classes of one pixel."""
     return min(32, 256 // padded(num_classes))
 
 
@@ -148,7 +143,7 @@ class Plan:
         batch, height, width = codes.shape
         rows = columns = None
         if head.shape[2:] == codes.shape[1:]:
-            config = full_config(head.shape[1])
+            config = full_config(head.shape[1], head.element_size())
             blocks = ceil_div(width, config.constants["BLOCK"])
         else:
             rows, columns = (

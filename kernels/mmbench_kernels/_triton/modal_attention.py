@@ -19,7 +19,7 @@ from mmbench_kernels._triton import _launch
 from mmbench_kernels._triton._aot import AotCase
 from mmbench_kernels._triton._attention_call import Options, precision, programs, stored_by_token, strides
 from mmbench_kernels._triton._attention_configs import forward_config
-from mmbench_kernels._triton._counter_hash import keep_factors
+from mmbench_kernels._triton._counter_hash import are_kept
 from mmbench_kernels._triton._token_rows import (
     are_present,
     load_rows,
@@ -59,7 +59,7 @@ def forward_kernel(
     slots,  # M
     scale_log2,  # the absolute value of the scores' factor, times log2(e)
     sign,  # of the scores' factor, 1.0 or -1.0
-    threshold,  # int32, see `keep_factors`
+    threshold,  # int32, see `are_kept`
     keep_scale,  # the factor of kept weights
     WIDTH: tl.constexpr,  # D
     SKIPS_QUERIES: tl.constexpr,  # whether rows of absent modalities are zeros
@@ -95,8 +95,9 @@ def forward_kernel(
             begin, end = next_run(slot, bits, starts, end, tokens)
         whole = begin + (end - begin) // BLOCK_N * BLOCK_N
         for tail in tl.static_range(2):  # the blocks that the run fills, then what is left of it
-            start, stop = (whole, end) if tail else (begin, whole)
-            for first in tl.range(start, stop, BLOCK_N, num_stages=1 if tail else None):
+            blocks = tl.minimum(end - whole, 1) if tail else (end - begin) // BLOCK_N
+            for block in tl.range(blocks, num_stages=1 if tail else None):
+                first = whole if tail else begin + block * BLOCK_N
                 keys = first + tl.arange(0, BLOCK_N)
                 inside = keys < end
                 place = tl.cast(first, tl.int64)
@@ -116,7 +117,10 @@ def forward_kernel(
                 total = total * shrink + tl.sum(weights, 1)
                 if row_hashes_ptr is not None:
                     column_hashes = tl.load(column_hashes_ptr + keys, mask=inside, other=0)
-                    weights *= keep_factors(row_hashes[:, None], column_hashes[None, :], threshold)
+                    kept = are_kept(row_hashes[:, None], column_hashes[None, :], threshold)
+                    # A factor, not a choice: the compiler would move a choice behind the rounding to half
+                    # precision, where it takes halves of registers apart.
+                    weights *= kept.to(tl.float32)
                 out = tl.dot(weights.to(v.dtype), v, out * shrink[:, None], input_precision=PRECISION)
                 top = new_top
     some = active & (total > 0)

@@ -15,7 +15,7 @@ from torch import Tensor
 from mmbench_kernels._triton import _launch
 from mmbench_kernels._triton._attention_call import Options, precision, programs, stored_by_token, strides
 from mmbench_kernels._triton._attention_configs import delta_config, key_value_config, query_config
-from mmbench_kernels._triton._counter_hash import keep_factors
+from mmbench_kernels._triton._counter_hash import are_kept
 from mmbench_kernels._triton._token_rows import (
     are_present,
     load_rows,
@@ -91,7 +91,7 @@ def grad_query_kernel(
     tokens,  # N
     slots,  # M
     scale,  # of the scores
-    threshold,  # int32, see `keep_factors`
+    threshold,  # int32, see `are_kept`
     keep_scale,  # the factor of kept weights
     WIDTH: tl.constexpr,  # D
     SKIPS_QUERIES: tl.constexpr,  # whether rows of absent modalities have no gradient
@@ -129,8 +129,9 @@ def grad_query_kernel(
             begin, end = next_run(slot, bits, starts, end, tokens)
         whole = begin + (end - begin) // BLOCK_N * BLOCK_N
         for tail in tl.static_range(2):  # the blocks that the run fills, then what is left of it
-            start, stop = (whole, end) if tail else (begin, whole)
-            for first in tl.range(start, stop, BLOCK_N, num_stages=1 if tail else None):
+            blocks = tl.minimum(end - whole, 1) if tail else (end - begin) // BLOCK_N
+            for block in tl.range(blocks, num_stages=1 if tail else None):
+                first = whole if tail else begin + block * BLOCK_N
                 keys = first + tl.arange(0, BLOCK_N)
                 inside = keys < end
                 place = tl.cast(first, tl.int64)
@@ -144,9 +145,9 @@ def grad_query_kernel(
                 grads = tl.dot(grad_out, tl.trans(v), input_precision=PRECISION)
                 if row_hashes_ptr is not None:
                     column_hashes = tl.load(column_hashes_ptr + keys, mask=inside, other=0)
-                    factors = keep_factors(row_hashes[:, None], column_hashes[None, :], threshold)
-                    grads *= factors * keep_scale
-                grads = weights * (grads - delta[:, None])
+                    kept = are_kept(row_hashes[:, None], column_hashes[None, :], threshold)
+                    grads = tl.where(kept, grads, 0.0)
+                grads = weights * (grads * keep_scale - delta[:, None])
                 grad_q = tl.dot(grads.to(k.dtype), k, grad_q, input_precision=PRECISION)
     grad_q = tl.where(active[:, None], grad_q * scale, 0.0)
     store_rows(grad_q_ptr, grad_q, sample, head, rows, heads, tokens, WIDTH)
@@ -184,7 +185,7 @@ def grad_key_value_kernel(
     tokens,  # N
     slots,  # M
     scale,  # of the scores
-    threshold,  # int32, see `keep_factors`
+    threshold,  # int32, see `are_kept`
     keep_scale,  # the factor of kept weights
     WIDTH: tl.constexpr,  # D
     SKIPS_QUERIES: tl.constexpr,  # whether rows of absent modalities have no gradient
@@ -225,8 +226,9 @@ def grad_key_value_kernel(
             begin, end = next_run(slot, bits, starts, end, tokens)
         whole = begin + (end - begin) // BLOCK_M * BLOCK_M
         for tail in tl.static_range(2):  # the blocks that the run fills, then what is left of it
-            start, stop = (whole, end) if tail else (begin, whole)
-            for first in tl.range(start, stop, BLOCK_M, num_stages=1 if tail else None):
+            blocks = tl.minimum(end - whole, 1) if tail else (end - begin) // BLOCK_M
+            for block in tl.range(blocks, num_stages=1 if tail else None):
+                first = whole if tail else begin + block * BLOCK_M
                 rows = first + tl.arange(0, BLOCK_M)
                 inside = rows < end
                 place = tl.cast(first, tl.int64)
@@ -240,14 +242,15 @@ def grad_key_value_kernel(
                 products = tl.dot(k, tl.trans(q), input_precision=PRECISION)
                 weights = tl.exp2(products * (scale * _LOG2_E) - lse[None, :])
                 grads = tl.dot(v, tl.trans(grad_out), input_precision=PRECISION)
-                kept = weights
+                dropped = weights
                 if row_hashes_ptr is not None:
                     row_hashes = tl.load(row_hashes_ptr + rows, mask=inside, other=0)
-                    factors = keep_factors(row_hashes[None, :], column_hashes[:, None], threshold)
-                    kept = weights * factors
-                    grads *= factors * keep_scale
-                grads = weights * (grads - delta[None, :])
-                grad_v = tl.dot(kept.to(v.dtype), grad_out, grad_v, input_precision=PRECISION)
+                    kept = are_kept(row_hashes[None, :], column_hashes[:, None], threshold)
+                    factors = kept.to(tl.float32)  # and not a choice, as in forward
+                    dropped = weights * factors
+                    grads *= factors
+                grads = weights * (grads * keep_scale - delta[None, :])
+                grad_v = tl.dot(dropped.to(v.dtype), grad_out, grad_v, input_precision=PRECISION)
                 grad_k = tl.dot(grads.to(k.dtype), q, grad_k, input_precision=PRECISION)
     grad_k = tl.where(active[:, None], grad_k * scale, 0.0)
     grad_v = tl.where(active[:, None], grad_v * keep_scale, 0.0)

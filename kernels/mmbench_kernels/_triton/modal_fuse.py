@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mmbench_kernels._triton._aot import AotCase
 
 
-@triton.jit(do_not_specialize=["slot", "first_column", "pieces"])
+@triton.jit(do_not_specialize=["batch", "slot", "first_column", "pieces"])
 def moments_kernel(
     x_ptr,  # (B, C, H, W), or None: no sample has the modality
     present_ptr,  # (B, M) uint8, or None: all samples have all maps
@@ -68,34 +68,35 @@ def moments_kernel(
     count = (last - first).to(tl.float32)
     mean = tl.zeros((BLOCK_C,), tl.float64)
     squares = tl.zeros((BLOCK_C,), tl.float32)
-    if there:
-        lanes = tl.arange(0, BLOCK_P)
-        x_ptr += sample.to(tl.int64) * batch_stride
-        x = load_tile(
-            x_ptr, first + lanes, channels, there, channel_stride, row_stride, pixel_stride, width,
-            pixel_count, CHANNELS, LAYOUT,
-        ).to(tl.float32)  # fmt: skip
-        # Values are taken from their mean in the first tile, which float32 subtracts without loss: a mean far
-        # from zero costs no digits.
-        shift = tl.sum(x, 0) / tl.minimum(count, BLOCK_P)
-        centre = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
-        spread = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
-        steps = 0.0
-        for start in range(first, last, BLOCK_P):
+    if x_ptr is not None:  # noqa: SIM102 - the compiler decides this one, the kernel the next
+        if there:
+            lanes = tl.arange(0, BLOCK_P)
+            x_ptr += sample.to(tl.int64) * batch_stride
             x = load_tile(
-                x_ptr, start + lanes, channels, there, channel_stride, row_stride, pixel_stride, width,
+                x_ptr, first + lanes, channels, there, channel_stride, row_stride, pixel_stride, width,
                 pixel_count, CHANNELS, LAYOUT,
             ).to(tl.float32)  # fmt: skip
-            steps += 1.0
-            value = x - shift[None, :]
-            change = tl.where((start + lanes < last)[:, None], value - centre, 0.0)
-            centre += change * (1.0 / steps)
-            spread += change * (value - centre)
-        of_lane = tl.cdiv(tl.maximum(last - first - lanes, 0), BLOCK_P).to(tl.float32)[:, None]
-        middle = tl.sum(centre * of_lane, 0) / count
-        apart = centre - middle[None, :]
-        squares = tl.sum(spread + of_lane * apart * apart, 0)
-        mean = shift.to(tl.float64) + middle.to(tl.float64)
+            # Values are taken from their mean in the first tile, which float32 subtracts without loss: a mean
+            # far from zero costs no digits.
+            shift = tl.sum(x, 0) / tl.minimum(count, BLOCK_P)
+            centre = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
+            spread = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
+            steps = 0.0
+            for start in range(first, last, BLOCK_P):
+                x = load_tile(
+                    x_ptr, start + lanes, channels, there, channel_stride, row_stride, pixel_stride, width,
+                    pixel_count, CHANNELS, LAYOUT,
+                ).to(tl.float32)  # fmt: skip
+                steps += 1.0
+                value = x - shift[None, :]
+                change = tl.where((start + lanes < last)[:, None], value - centre, 0.0)
+                centre += change * (1.0 / steps)
+                spread += change * (value - centre)
+            of_lane = tl.cdiv(tl.maximum(last - first - lanes, 0), BLOCK_P).to(tl.float32)[:, None]
+            middle = tl.sum(centre * of_lane, 0) / count
+            apart = centre - middle[None, :]
+            squares = tl.sum(spread + of_lane * apart * apart, 0)
+            mean = shift.to(tl.float64) + middle.to(tl.float64)
     if not FILLED:
         count = tl.where(there, count, 0.0)
     row = sample.to(tl.int64) * columns + first_column + channels
@@ -159,7 +160,7 @@ def statistics_kernel(
     tl.store(statistics_ptr + 2 * plane + group, number)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch"])
 def mix_kernel(
     map0_ptr,  # (B, C, H, W), or None: no sample has the modality, or there are fewer
     map1_ptr,

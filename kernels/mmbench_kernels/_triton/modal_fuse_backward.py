@@ -43,7 +43,7 @@ def slope_of(x, negative_slope):
     return tl.where(x > 0.0, 1.0, negative_slope)
 
 
-@triton.jit(do_not_specialize=["slot", "first_column", "pieces"])
+@triton.jit(do_not_specialize=["batch", "slot", "first_column", "pieces"])
 def sums_kernel(
     gradient_ptr,  # (B, O, H, W)
     x_ptr,  # (B, C, H, W), or None: no sample has the modality
@@ -142,7 +142,7 @@ def sums_kernel(
         tl.store(bias_sums_ptr + row * OUTPUTS + outputs, bias_shares, mask=first_block)
 
 
-@triton.jit(do_not_specialize=["slot", "first_column"])
+@triton.jit(do_not_specialize=["batch", "slot", "first_column"])
 def maps_kernel(
     gradient_ptr,  # (B, O, H, W)
     x_ptr,  # (B, C, H, W)

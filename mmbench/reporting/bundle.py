@@ -64,8 +64,15 @@ def _figures(report: Report, folder: Path) -> list[Path]:
     return write_figures(report.results, report.records, report.boards, folder / "figures")
 
 
-EXTRAS: tuple[Extra, ...] = (_figures,)
-"""What `write_all` calls after the tables, in this order: figures, then the page that may show them."""
+def _page(report: Report, folder: Path) -> list[Path]:
+    """Write the page that shows, sorts and explains everything."""
+    from mmbench.reporting.page.document import write_page
+
+    return write_page(report.results, report.records, report.boards, report.command, folder)
+
+
+EXTRAS: tuple[Extra, ...] = (_figures, _page)
+"""What `write_all` calls after the tables, in this order."""
 
 
 def write_all(report: Report, folder: Path) -> list[Path]:

@@ -6,7 +6,11 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 
+from mmbench.cells import Cell, Run
+from mmbench.datasets.synthetic import Synthetic
+from mmbench.execution import run_cell
 from mmbench.metrics import scores
 from mmbench.recipe import load_recipe
 from mmbench.records import Record, fingerprint, write_record
@@ -91,6 +95,19 @@ def store_record(tmp_path, make_record):
         return record
 
     return store
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The folder of two finished cells on the small town, with all that a run stores; not to be changed."""
+    results = tmp_path_factory.mktemp("trained")
+    settings = ["training.steps=2", "training.window=64", "training.batch_size=2", "evaluation.window=64"]
+    recipe = load_recipe("smoke", [*settings, "methods.modality_dropout.base_width=8"])
+    dataset = Synthetic(split="small", tile_size=128)
+    run = Run("synthetic", dataset, recipe, torch.device("cpu"), results)
+    for method in ("modality_dropout", "early_fusion"):
+        assert run_cell(run, Cell(method, 0)).status == "done"
+    return results
 
 
 def _matrix(wrong):

@@ -5,12 +5,8 @@ import logging
 
 import numpy as np
 import pytest
-import torch
 
-from mmbench.cells import Cell, Run
-from mmbench.datasets.synthetic import Synthetic
 from mmbench.errors import DataError
-from mmbench.execution import run_cell
 from mmbench.predictions import save_predictions
 from mmbench.records import predictions_path, read_confusions, read_predictions, read_records, write_record
 from mmbench.reporting.figures import files
@@ -22,21 +18,6 @@ from mmbench.reporting.matrices import load_matrices
 
 _OF_SCORES = ["scores", "expected", "ranks", "tradeoff", "classes"]
 _WRONG = {"full": (0.1, 0.2, 0.1), "irrg": (0.3, 0.2, 0.4), "ndsm": (0.5, 0.3, 0.4)}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Two finished cells on the small town, with everything that a run stores."""
-    from mmbench.recipe import load_recipe
-
-    results = tmp_path_factory.mktemp("results")
-    settings = ["training.steps=2", "training.window=64", "training.batch_size=2", "evaluation.window=64"]
-    recipe = load_recipe("smoke", [*settings, "methods.modality_dropout.base_width=8"])
-    dataset = Synthetic(split="small", tile_size=128)
-    run = Run("synthetic", dataset, recipe, torch.device("cpu"), results)
-    for method in ("modality_dropout", "early_fusion"):
-        assert run_cell(run, Cell(method, 0)).status == "done"
-    return results
 
 
 def _copied(trained, folder):

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from mmbench.errors import DataError, MMBenchError
-from mmbench.predictions import Predictions
 from mmbench.profiling.figure_style import save_figure
-from mmbench.records import Record, predictions_path, read_confusions, read_predictions
-from mmbench.registry import find
+from mmbench.records import Record
 from mmbench.reporting.figures.boards import BoardFigures
-from mmbench.reporting.figures.panels import MOST_METHODS, Legend, TileView, draw_panels
+from mmbench.reporting.figures.panel_sources import recorded_legend, stored_predictions, view_at_hand
+from mmbench.reporting.figures.panels import MOST_METHODS, TileView, draw_panels
 from mmbench.reporting.figures.pictures import most_disputed
-from mmbench.reporting.figures.recorded_tiles import open_recorded, recorded_view
 from mmbench.reporting.leaderboard import Leaderboard
 from mmbench.reporting.matrices import load_matrices
 
@@ -69,19 +67,19 @@ def _panels(results: Path, records: Sequence[Record], board: Leaderboard) -> Ite
     """Yield panels of the most disputed tiles: the first rows, each with its first seed."""
     by_id = {record.id: record for record in records}
     firsts = {row.label: by_id[row.results[0].record] for row in board.rows}
-    methods = _stored_predictions(results, firsts)
+    methods = stored_predictions(results, firsts, MOST_METHODS)
     if not methods:
         return
     first = firsts[next(iter(methods))]
     try:
-        legend = _legend(first)
+        legend = recorded_legend(first)
     except MMBenchError as error:
         _LOG.warning("no panels of predictions: %s", error)
         return
     scenarios = board.scenarios[:_SCENARIOS_OF_PANELS]
     seeds = sorted({firsts[label].identity["seed"] for label in methods})
     for number, tile_id in enumerate(most_disputed(list(methods.values()), scenarios, _PANEL_TILES), 1):
-        view, words = _view(results, first, methods, tile_id)
+        view = view_at_hand(results, first, next(iter(methods.values())), tile_id)
         yield (
             f"tile{number}",
             draw_panels(
@@ -90,48 +88,13 @@ def _panels(results: Path, records: Sequence[Record], board: Leaderboard) -> Ite
                 scenarios,
                 legend,
                 title=f"Tile {tile_id}: what each method predicts",
-                below=f"{board.conditions}; shown: seed {', '.join(map(str, seeds))}; {words}",
+                below=f"{board.conditions}; shown: seed {', '.join(map(str, seeds))}; {_words(view)}",
             ),
         )
 
 
-def _stored_predictions(results: Path, records: Mapping[str, Record]) -> dict[str, Predictions]:
-    """Return the predictions of the first rows that have some, all of the same windows."""
-    found: dict[str, Predictions] = {}
-    for label, record in records.items():
-        if len(found) == MOST_METHODS:
-            break
-        if not predictions_path(results, record.id).is_file():
-            continue
-        try:
-            predictions = read_predictions(results, record)
-        except DataError as error:
-            _LOG.warning("%s is left out of the panels: %s", label, error)
-            continue
-        if not found or predictions.windows == next(iter(found.values())).windows:
-            found[label] = predictions
-    return found
-
-
-def _legend(record: Record) -> Legend:
-    """Return the names and colours of a record's classes.
-
-    Raises:
-        MMBenchError: If its dataset is not installed: colours stand in no record.
-    """
-    dataset = find("dataset", record.identity["dataset"]["name"])
-    return Legend(record.classes, dataset.palette[: len(record.classes)], dataset.ignore_index)
-
-
-def _view(
-    results: Path, record: Record, methods: Mapping[str, Predictions], tile_id: str
-) -> tuple[TileView, str]:
-    """Return what is at hand of a tile, and words on it."""
-    try:
-        dataset = open_recorded(record)
-        matrices = read_confusions(results, record)
-        view = recorded_view(dataset, record, matrices, next(iter(methods.values())), tile_id)
-    except MMBenchError as error:
-        _LOG.info("panels without images and truth: %s", error)
-        return TileView(tile_id), "predictions only, the dataset is not at hand"
-    return view, "below each prediction its errors, white where the eroded labels ignore"
+def _words(view: TileView) -> str:
+    """Say what is shown of a tile beside the predictions."""
+    if view.target is None:
+        return "predictions only, the dataset is not at hand"
+    return "below each prediction its errors, white where the eroded labels ignore"

@@ -10,8 +10,16 @@ _MOST_LEVELS, _MOST_ITEMS, _MOST_LETTERS = 3, 8, 100
 """Of a value that is quoted."""
 
 
-class _OnceEach:
-    """Has a YAML loader refuse a key that stands twice in a mapping: the last would win silently."""
+class _Strict:
+    """Has a YAML loader take only true and false for truth values, and refuse a key that stands twice.
+
+    To YAML 1.1 off, no and n are false, but to people they are words. Of two keys the last would win silently.
+    """
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        tag = super().resolve(kind, value, implicit)  # type: ignore[misc]  # the loader's
+        is_word = tag == "tag:yaml.org,2002:bool" and value.lower() not in ("true", "false")
+        return "tag:yaml.org,2002:str" if is_word else tag
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen = set()
@@ -23,7 +31,7 @@ class _OnceEach:
 
 
 def parse_yaml(text: str, *, strings_only: bool = False) -> Any:
-    """Return what a YAML or JSON text holds.
+    """Return what a YAML or JSON text holds; of words, only true and false are truth values.
 
     Args:
         text: One document.
@@ -35,7 +43,7 @@ def parse_yaml(text: str, *, strings_only: bool = False) -> Any:
     import yaml
 
     try:
-        loader = type("Loader", (_OnceEach, yaml.BaseLoader if strings_only else yaml.SafeLoader), {})
+        loader = type("Loader", (_Strict, yaml.BaseLoader if strings_only else yaml.SafeLoader), {})
         content = yaml.load(text, Loader=loader)
     # The loader meets values that are none, as !!int x, with any error.
     except Exception as error:

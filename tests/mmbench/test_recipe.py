@@ -98,3 +98,10 @@ def test_a_copy_of_the_ranked_recipe_is_not_ranked_and_cannot_pass_for_it(tmp_pa
     copy = load_recipe(str(path))
     assert copy.training == load_recipe("default").training
     assert (copy.name, copy.ranked) == ("default (mine.yaml)", False)
+
+
+@pytest.mark.parametrize("word", ["off", "no", "n", "On", "yes"])
+def test_a_word_that_old_yaml_takes_for_a_truth_value_is_a_word(word):
+    recipe = load_recipe("laptop", [f"methods.gemmnet.transformer={word}"])
+    assert recipe.methods["gemmnet"]["transformer"] == word
+    assert load_recipe("laptop", ["methods.gemmnet.x=true"]).methods["gemmnet"]["x"] is True

@@ -13,7 +13,7 @@ _MOST_LEVELS, _MOST_ITEMS, _MOST_LETTERS = 3, 8, 100
 class _Strict:
     """Has a YAML loader take only true and false for truth values, and refuse a key that stands twice.
 
-    To YAML 1.1 off, no and n are false, but to people they are words. Of two keys the last would win silently.
+    To YAML 1.1 off, no and n are false, but to people they are words. Of two keys the last would win.
     """
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:

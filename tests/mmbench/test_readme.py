@@ -10,6 +10,7 @@ import pytest
 from ratio_table import ratio_table
 
 from mmbench import errors
+from mmbench.cli import main
 from mmbench.profiling.report import read_report
 from mmbench.records import read_confusions, read_records
 from mmbench.registry import entries
@@ -67,6 +68,15 @@ def test_the_study_table_stands_in_its_record(monkeypatch):
     assert summary == study["summary"]
     assert summary["criterion_met"] is True
     assert _between("study") == script.table(summary)
+
+
+def test_the_table_of_the_transformers_joins_the_stored_scores_and_costs(capsys):
+    costs = RESULTS / "transformer_costs.json"
+    arguments = ["report", str(RESULTS / "transformer_ablation"), "--cost", str(costs), "-f", "markdown"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out.strip().splitlines()
+    expected = _between("transformers", STUDY).splitlines()
+    assert [line.rstrip() for line in printed] == [line.rstrip() for line in expected]
 
 
 def test_the_tables_of_cost_and_of_ratios_are_those_of_the_stored_measurements():

@@ -14,6 +14,7 @@ import triton.language as tl
 from mmbench_kernels._triton._aot import CAPABILITIES, AotCase, Gates
 from mmbench_kernels._triton._launch import Config
 from mmbench_kernels._triton._norm_act_pad_cases import cases
+from mmbench_kernels._triton.modal_attention import aot_cases as modal_attention_cases
 from mmbench_kernels._triton.modal_fuse import aot_cases as modal_fuse_cases
 from mmbench_kernels._triton.multiscale_seg_loss import aot_cases as multiscale_seg_loss_cases
 
@@ -166,8 +167,52 @@ BAD_CASES += [
     ),
     BadCase(
         multiscale_seg_loss(
-            "full gradient fp16 6", "a pixel's classes in several threads", config=Config(FEW_PIXELS, 1)
+            "full gradient fp16 6",
+            "a pixel's classes in several threads",
+            config=Config(FEW_PIXELS, 1),
+            gates=Gates(max_instructions_per_pair=200.0, pairs=FEW_PIXELS["BLOCK"]),
         ),
         "instructions a pair: ",
+    ),
+]
+
+
+def modal_attention(what: str, name: str, **changes: Any) -> AotCase:
+    """Return a shipped case of `modal_attention` under another name, with changes."""
+    (case,) = (case for case in modal_attention_cases() if case.name == what)
+    return replace(case, name=name, **changes)
+
+
+def attention_tiles(queries: int, keys: int, warps: int) -> Config:
+    return Config({"BLOCK_M": queries, "BLOCK_N": keys, "BLOCK_D": 32}, num_warps=warps, num_stages=2)
+
+
+ATTENTION = "forward bf16 ieee 32"
+
+BAD_CASES += [
+    BadCase(
+        modal_attention(ATTENTION, "128 queries and keys of 4 warps", config=attention_tiles(128, 128, 4)),
+        "spills: ",
+    ),
+    BadCase(
+        modal_attention(
+            "query bf16 ieee 32", "gradients of 128 queries of 4 warps", config=attention_tiles(128, 64, 4)
+        ),
+        "spills: ",
+    ),
+    BadCase(
+        modal_attention(
+            "key_value bf16 ieee 32", "gradients of 128 keys of 4 warps", config=attention_tiles(64, 128, 4)
+        ),
+        "spills: ",
+    ),
+    BadCase(modal_attention(ATTENTION, "queries of unknown alignment", aligned=()), "wide loads: none"),
+    BadCase(
+        modal_attention(
+            ATTENTION,
+            "dropout at the price of none",
+            gates=Gates(max_instructions_per_pair=10.0, pairs=128 * 64),
+        ),
+        "instructions a pair: 14",
     ),
 ]

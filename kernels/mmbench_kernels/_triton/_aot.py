@@ -233,9 +233,9 @@ def _instructions(listing: str) -> Iterator[tuple[str, str]]:
 
 
 def _busiest_loop(code: Sequence[tuple[str, str]], listing: str) -> int:
-    """Return how many instructions the innermost loop has that is densest in tensor-core work, else the longest.
+    """Return the length of the innermost loop densest in tensor-core work; without any, of the longest.
 
-    Densest, not with most: a jump back from a rare path that stands behind the loop looks like a loop around it.
+    Densest, not with most: a jump back from a rare path behind a loop looks like a loop around it.
     """
     starts: dict[str, int] = {}
     place = 0

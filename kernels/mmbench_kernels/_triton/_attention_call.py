@@ -45,7 +45,8 @@ class Options:
             q: (B, H, N, D) queries, not empty.
         """
         batch, heads, tokens, width = q.shape
-        present, starts, steps = None, None, (0, 0)
+        present, starts = None, None
+        steps: tuple[int, ...] = (0, 0)
         if self.present is not None:
             present, starts = self.present.view(torch.uint8), slot_starts(self.lengths, q.device)
             steps = present.stride()

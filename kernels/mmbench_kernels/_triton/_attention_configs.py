@@ -24,22 +24,22 @@ THREE_PRODUCTS_WIDTH = 32
 # Queries, keys, warps, by width. Products of float32 on ordinary cores hold whole rows in registers.
 _Tiles = Mapping[int, tuple[int, int, int]]
 _FORWARD: Mapping[str, _Tiles] = {
-    "half": {32: (128, 64, 8), 64: (128, 64, 8), 128: (128, 32, 8)},
-    "ieee": {32: (32, 32, 4), 64: (32, 16, 8)},
-    "tf32": {32: (64, 32, 4), 64: (64, 32, 4)},
-    "tf32x3": {32: (64, 32, 4)},
+    "half": {16: (128, 64, 8), 32: (128, 64, 8), 64: (128, 64, 8), 128: (128, 32, 8)},
+    "ieee": {16: (32, 32, 4), 32: (32, 32, 4), 64: (32, 16, 8)},
+    "tf32": {16: (64, 32, 4), 32: (64, 32, 4), 64: (64, 32, 4)},
+    "tf32x3": {16: (64, 32, 4), 32: (64, 32, 4)},
 }
 _QUERY: Mapping[str, _Tiles] = {
-    "half": {32: (128, 64, 8), 64: (128, 32, 8), 128: (128, 32, 8)},
-    "ieee": {32: (32, 32, 4), 64: (32, 16, 8)},
-    "tf32": {32: (64, 32, 4), 64: (32, 32, 4)},
-    "tf32x3": {32: (64, 32, 4)},
+    "half": {16: (128, 64, 8), 32: (128, 64, 8), 64: (128, 32, 8), 128: (128, 32, 8)},
+    "ieee": {16: (32, 32, 4), 32: (32, 32, 4), 64: (32, 16, 8)},
+    "tf32": {16: (64, 32, 4), 32: (64, 32, 4), 64: (32, 32, 4)},
+    "tf32x3": {16: (64, 32, 4), 32: (64, 32, 4)},
 }
 _KEY_VALUE: Mapping[str, _Tiles] = {
-    "half": {32: (32, 128, 8), 64: (32, 128, 8), 128: (16, 128, 8)},
-    "ieee": {32: (32, 32, 4), 64: (16, 32, 8)},
-    "tf32": {32: (32, 32, 4), 64: (32, 32, 4)},
-    "tf32x3": {32: (16, 64, 4)},
+    "half": {16: (32, 64, 4), 32: (32, 128, 8), 64: (32, 128, 8), 128: (16, 128, 8)},
+    "ieee": {16: (32, 32, 4), 32: (32, 32, 4), 64: (16, 32, 8)},
+    "tf32": {16: (32, 32, 4), 32: (32, 32, 4), 64: (32, 32, 4)},
+    "tf32x3": {16: (16, 64, 4), 32: (16, 64, 4)},
 }
 
 
@@ -70,6 +70,6 @@ def delta_config(width: int) -> Config:
 
 def _config(tables: Mapping[str, _Tiles], dtype: torch.dtype, width: int, precision: str) -> Config:
     kind = precision if dtype == torch.float32 else "half"
-    block_m, block_n, warps = tables[kind][max(32, padded(width))]
+    block_m, block_n, warps = tables[kind][padded(width)]
     constants = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_D": padded(width)}
     return Config(constants, num_warps=warps, num_stages=2)

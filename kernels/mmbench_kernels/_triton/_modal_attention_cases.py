@@ -32,7 +32,7 @@ _OTHERS = {"present_ptr": "*u8", "starts_ptr": "*i32", "row_hashes_ptr": "*i32",
 _FACTORS = {"scale", "scale_log2", "sign", "keep_scale"}
 
 _SHIPPED = (
-    ("bf16", "ieee", (32, 64, 128)),
+    ("bf16", "ieee", (16, 32, 64, 128)),
     ("fp16", "ieee", (32,)),
     ("fp32", "ieee", (32, 64)),
     ("fp32", "tf32", (32, 64)),
@@ -41,9 +41,9 @@ _SHIPPED = (
 
 # Instructions of a thread a pair of query and key, by kernel and width, on the worst of the architectures.
 _BUDGETS = {
-    "forward": {32: 15.5, 64: 17.5, 128: 30.0},
-    "query": {32: 15.5, 64: 20.5, 128: 25.0},
-    "key_value": {32: 28.5, 64: 30.5, 128: 50.0},
+    "forward": {16: 15.5, 32: 15.5, 64: 17.5, 128: 30.0},
+    "query": {16: 15.5, 32: 15.5, 64: 20.5, 128: 25.0},
+    "key_value": {16: 28.5, 32: 28.5, 64: 30.5, 128: 50.0},
 }
 _PLAIN_BUDGET = 10.0
 
@@ -75,6 +75,8 @@ def _cases(dtype: str, precision: str, widths: tuple[int, ...]) -> Iterator[AotC
 def _gates(config: Config, precision: str, budget: float | None) -> Gates:
     return Gates(
         tensor_cores=precision != "ieee" or budget is not None,
+        wide_loads=True,
+        wide_stores=True,
         asynchronous_loads=True,
         max_instructions_per_pair=budget,
         pairs=config.constants["BLOCK_M"] * config.constants["BLOCK_N"],

@@ -35,7 +35,8 @@ def limits(q: Tensor, present: Tensor | None) -> list[str]:
 
 
 def _forward(q: Tensor, k: Tensor, v: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
-    from mmbench_kernels._triton.modal_attention import Options, attend
+    from mmbench_kernels._triton._attention_call import Options
+    from mmbench_kernels._triton.modal_attention import attend
 
     return attend(q, k, v, Options(*options))
 
@@ -50,7 +51,8 @@ def _backward(
     lse: Tensor,
     *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    from mmbench_kernels._triton.modal_attention_backward import Options, attend_backward
+    from mmbench_kernels._triton._attention_call import Options
+    from mmbench_kernels._triton.modal_attention_backward import attend_backward
 
     return attend_backward(grad_out, grad_lse, q, k, v, out, lse, Options(*options))
 

@@ -331,30 +331,23 @@ def test_the_starts_of_modalities_are_the_sums_of_the_lengths_before() -> None:
 
 # --- mistakes that must show -------------------------------------------------------------------------------
 
+FORWARD, BACKWARD = "modal_attention", "modal_attention_backward"
 MISTAKES = [
-    ("modal_attention", "out * shrink[:, None]", "out"),
-    ("modal_attention", "total * shrink +", "total +"),
-    ("modal_attention", "out * (keep_scale / total)", "out * (1.0 / total)"),
-    ("modal_attention", "inside = keys < end", "inside = keys < end - 1"),
-    ("modal_attention", "products * scale_log2 - base", "products - base"),
-    (
-        "modal_attention",
-        "next_run(slot, bits, starts, end, tokens)",
-        "next_run(slot, bits >> 1, starts, end, tokens)",
-    ),
-    (
-        "modal_attention",
-        "keep_factors(row_hashes[:, None], column_hashes[None, :]",
-        "keep_factors(row_hashes[:, None] + 1, column_hashes[None, :]",
-    ),
-    ("modal_attention", "head * stride_kh", "0 * stride_kh"),
-    ("modal_attention_backward", "grad_q * scale", "grad_q"),
-    ("modal_attention_backward", "grad_v * keep_scale", "grad_v"),
-    ("modal_attention_backward", "(grads - delta[:, None])", "grads"),
-    ("modal_attention_backward", "(grads - delta[None, :])", "grads"),
-    ("modal_attention_backward", "kept = weights * factors", "kept = weights"),
-    ("modal_attention_backward", "inside = rows < end", "inside = rows < end - 1"),
-    ("modal_attention_backward", "runs, end = runs * slots, 0", "runs, end = runs * slots - 1, 0"),
+    (FORWARD, "out * shrink[:, None]", "out"),
+    (FORWARD, "total * shrink +", "total +"),
+    (FORWARD, "out * (keep_scale / total)", "out * (1.0 / total)"),
+    (FORWARD, "inside = keys < end", "inside = keys < end - 1"),
+    (FORWARD, "products * scale_log2 - base", "products - base"),
+    (FORWARD, "next_run(slot, bits, starts, end, tokens)", "next_run(slot, bits >> 1, starts, end, tokens)"),
+    (FORWARD, "are_kept(row_hashes[:, None],", "are_kept(row_hashes[:, None] + 1,"),
+    (FORWARD, "head * stride_kh", "0 * stride_kh"),
+    (BACKWARD, "grad_q * scale", "grad_q"),
+    (BACKWARD, "grad_v * keep_scale", "grad_v"),
+    (BACKWARD, "(grads * keep_scale - delta[:, None])", "grads * keep_scale"),
+    (BACKWARD, "(grads * keep_scale - delta[None, :])", "grads * keep_scale"),
+    (BACKWARD, "dropped = weights * factors", "dropped = weights"),
+    (BACKWARD, "inside = rows < end", "inside = rows < end - 1"),
+    (BACKWARD, "runs, end = runs * slots, 0", "runs, end = runs * slots - 1, 0"),
 ]
 
 

@@ -42,7 +42,7 @@ class _Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.elements, self.raw = [], []
+        self.text, self.elements, self.raw = text, [], []
         self.feed(text)
         self.close()
 
@@ -230,7 +230,8 @@ def test_words_of_strangers_are_words(tmp_path, store_record, words):
     assert [tag for tag, _ in page.elements] == plain
     shown = page.data["studies"][0]["rows"][0]["label"]
     assert "alert(1)" not in words or "alert(1)" in shown
-    assert "\u202e" not in json.dumps(page.data, ensure_ascii=False)
+    assert not {"\u202e", "\u2028"} & set(page.text)
+    assert not {"\u202e", "\u2028"} & set(json.dumps(page.data, ensure_ascii=False))
 
 
 def _strange(folder, store_record, tmp_path, words):
@@ -292,6 +293,14 @@ def test_records_that_failed_are_named_with_their_reason(stored, make_failure):
     write_record(stored, make_failure("late", 1, message="it <b>diverged</b>"))
     text = _text(stored)
     assert "late seed 1: it &lt;b&gt;diverged&lt;/b&gt;" in text
+
+
+def test_a_page_of_failures_alone_has_their_reasons_and_no_rows(tmp_path, make_failure):
+    write_record(tmp_path, make_failure("it", 0))
+    page = _page(tmp_path)
+    assert "it seed 0: no luck" in page.text
+    assert _rows(page.data) == {}
+    assert "No method is complete." in page.text
 
 
 def test_cards_are_those_of_installed_methods_else_what_the_records_say(tmp_path, store_record):

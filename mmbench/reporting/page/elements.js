@@ -15,8 +15,13 @@ function groupDigits(number) {
   return String(number).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 }
 
+/* What a scenario leaves of the modalities. */
+function present(scenario) {
+  return scenario === "full" ? "all" : scenario.split("+").join(" + ");
+}
+
 function given(scenario) {
-  return scenario === "full" ? "given all" : `given ${scenario.split("+").join(" + ")}`;
+  return `given ${present(scenario)}`;
 }
 
 let radioGroups = 0;

@@ -30,7 +30,8 @@ function seedTable(study, metric, outcomes, records) {
   const columns = [...study.scenarios, "mean", "worst"];
   const lines = records.map(([id, record]) => {
     const scores = outcomes[id].scores[metric.key];
-    return line(String(record.seed), [...columns.map((name) => scores[name] ?? "–"), element("td", {}, element("code", {}, id))]);
+    const values = columns.map((name) => scores[name] ?? "–");
+    return line(String(record.seed), [...values, element("td", {}, element("code", {}, id))]);
   });
   return plainTable(`${metric.words} (%) of each seed`, ["seed", ...columns, "record"], lines, "seeds");
 }
@@ -82,7 +83,8 @@ function explainNumber(data, study, state, view, row, column) {
   const records = ids.map((id) => [id, data.records[id]]);
   const outcomes = study.outcomes[state.policy];
   const metric = study.metrics.find(({ key }) => key === state.metric);
-  document.getElementById("behind-title").textContent = `${label}, ${isScenario ? given(header) : header}: ${row.cells[column].text}`;
+  const what = isScenario ? given(header) : header;
+  document.getElementById("behind-title").textContent = `${label}, ${what}: ${row.cells[column].text}`;
   document.getElementById("behind-here").replaceChildren(
     element("p", {}, view.title),
     seedTable(study, metric, outcomes, records),

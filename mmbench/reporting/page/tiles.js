@@ -2,9 +2,12 @@
 
 const COVERED = 100;
 
-function picture(name, source, alternative, beside) {
-  const words = element("figcaption", {}, element("span", { class: "name" }, name), beside ? ` ${beside}` : null);
-  return element("figure", {}, element("img", { src: source, alt: alternative }), words);
+function caption(name, beside) {
+  return element("figcaption", {}, element("span", { class: "name" }, name), beside ? ` ${beside}` : null);
+}
+
+function picture(name, source, alternative) {
+  return element("figure", {}, element("img", { src: source, alt: alternative }), caption(name));
 }
 
 /* A prediction over the truth; the wipe says how much of it is covered. */
@@ -17,8 +20,8 @@ function caseFigure(tile, name, found, place) {
   });
   above.style.clipPath = `inset(0 0 0 ${COVERED - place.wipe}%)`;
   const below = tile.truth ? element("img", { src: tile.truth, alt: "" }) : null;
-  const words = element("figcaption", {}, element("span", { class: "name" }, name), found.right ? ` ${found.right}` : null);
-  return element("figure", {}, element("div", { class: below ? "stack" : "" }, below, above), words);
+  const stack = element("div", { class: below ? "stack" : null }, below, above);
+  return element("figure", {}, stack, caption(name, found.right));
 }
 
 function legendList(entries, name) {
@@ -43,9 +46,13 @@ function fillTiles(shown, place, inputs, cases, errorLegend) {
   );
 }
 
+function choiceOf(id, name) {
+  return element("fieldset", { class: "choice", id }, element("legend", {}, name));
+}
+
 function tileChoices(shown, place, draw) {
-  const scenarios = element("fieldset", { class: "choice", id: "tile-scenario" }, element("legend", {}, "The method is given"));
-  const options = shown.scenarios.map((key) => ({ key, words: key === "full" ? "all" : key.split("+").join(" + ") }));
+  const scenarios = choiceOf("tile-scenario", "What is given");
+  const options = shown.scenarios.map((key) => ({ key, words: present(key) }));
   const choose = (what) => (value) => {
     place[what] = value;
     draw();
@@ -57,10 +64,11 @@ function tileChoices(shown, place, draw) {
     scenarios,
   ];
   if (shown.tiles.every((tile) => tile.truth)) {
-    const layers = element("fieldset", { class: "choice", id: "tile-layer" }, element("legend", {}, "Shown"));
+    const layers = choiceOf("tile-layer", "Shown");
     const kinds = [{ key: "prediction", words: "prediction" }, { key: "errors", words: "errors" }];
     fillRadios(layers, kinds, place.layer, choose("layer"));
-    parts.push(layers, slider("wipe", "Wipe from truth", [0, COVERED], COVERED, (at) => `${at} % covered`, choose("wipe")));
+    const say = (at) => `${at} % covered`;
+    parts.push(layers, slider("wipe", "Wipe over the truth", [0, COVERED], COVERED, say, choose("wipe")));
   }
   return element("form", { class: "choices", onsubmit: (event) => event.preventDefault() }, ...parts);
 }

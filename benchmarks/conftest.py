@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+from mmbench.allocator import keep_freed_memory
 
 _LINES = pytest.StashKey[list[str]]()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--operators", type=Path, help="file for what bench_operators.py measured, as JSON")
+    parser.addoption(
+        "--compile-forms",
+        action="store_true",
+        help="bench_operators.py: hold against torch.compile on a CPU too",
+    )
+
+
 def pytest_configure(config):
+    keep_freed_memory()  # as the command line does, for every side alike
     config.stash[_LINES] = []
 
 

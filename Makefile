@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check table clean
+.PHONY: demo test check table gpu clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,17 @@ table: $(READY)  ## the tables of README and benchmarks/README.md, about two and
 	$(BIN)/python -m mmbench report benchmarks/results/laptop --metric mf1 --format markdown
 	$(BIN)/python -m mmbench run --methods modality_dropout,expert_switch,shaspec,gemmnet,mmformer --dataset synthetic --recipe laptop --set training.steps=960 --set training.validations=4 --device cpu --results benchmarks/results/laptop_960_steps
 	$(BIN)/python -m mmbench report benchmarks/results/laptop_960_steps --format markdown
+
+# A step that fails does not keep the others from the report, which tells it and ends with 1 then.
+GPU := build/gpu
+gpu: $(READY)  ## tests, times and a profile on a CUDA device, all in gpu_report.json; compiling takes most of it
+	$(BIN)/python benchmarks/gpu_report.py --check
+	rm -rf $(GPU) && mkdir -p $(GPU)
+	-$(BIN)/python -m pytest -m gpu -q --junitxml $(GPU)/tests.xml
+	-$(BIN)/python -m pytest benchmarks/bench_operators.py --benchmark-only -q --operators $(GPU)/operators.json
+	-$(BIN)/python -m pytest benchmarks/bench_methods.py --benchmark-only -q --benchmark-json $(GPU)/methods.json
+	-$(BIN)/python -m mmbench profile gemmnet --dataset synthetic --device cuda --json $(GPU)/profile.json
+	$(BIN)/python benchmarks/gpu_report.py $(GPU) --output gpu_report.json
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

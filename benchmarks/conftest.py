@@ -13,6 +13,12 @@ _LINES = pytest.StashKey[list[str]]()
 
 def pytest_addoption(parser):
     parser.addoption("--ratios", type=Path, help="file for what bench_speed.py measured, as JSON")
+    parser.addoption("--operators", type=Path, help="file for what bench_operators.py measured, as JSON")
+    parser.addoption(
+        "--compile-forms",
+        action="store_true",
+        help="bench_operators.py: hold against torch.compile on a CPU too",
+    )
 
 
 def pytest_configure(config):

@@ -30,7 +30,7 @@ def _absorb(state, word):
     return x ^ (x >> 16)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["heads", "tokens"])
 def line_hashes_kernel(
     seed_ptr,  # (), int64
     rows_ptr,  # (B, H, N) int32, written

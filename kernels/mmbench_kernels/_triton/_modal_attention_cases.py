@@ -1,7 +1,7 @@
 """The configurations of attention that are compiled ahead of time, and what their machine code may need.
 
-All with everything that a call can ask for: absent modalities left out, for queries too, and dropout. A width
-of 16 has the tiles of 32 and less work, float16 has those of bfloat16: one width of it is enough.
+All with everything that a call can ask for: absent modalities left out, for queries too, and dropout. Float16
+has the tiles of bfloat16, so one width of it is enough; float32 has those of 32 for 16, with less work.
 """
 
 from __future__ import annotations

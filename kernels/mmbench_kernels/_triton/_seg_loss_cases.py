@@ -26,7 +26,6 @@ COARSE = (
     ("fp32", 6, 256, "logit"),
     ("fp16", 6, 32, "prob"),
     ("bf16", 6, 4, "logit"),
-    ("fp32", 12, 64, "prob"),
     ("fp32", MOST_CLASSES, 256, "logit"),
     ("fp32", MOST_CLASSES, 32, "prob"),
 )
@@ -69,7 +68,7 @@ def _full_sums(dtype: str, num_classes: int) -> AotCase:
         ("codes_ptr", "weights_ptr", "sums_ptr"),
         config,
         {"CLASSES": num_classes, "LIMITED": True},
-        _gates(10, num_classes, config.constants["BLOCK"], wide_loads=True),
+        _gates(8, num_classes, config.constants["BLOCK"], wide_loads=True),
     )
 
 
@@ -82,7 +81,7 @@ def _full_gradient(dtype: str, num_classes: int) -> AotCase:
         (*_FACTORS, "gradient_ptr"),
         config,
         {"CLASSES": num_classes, "LIMITED": True},
-        _gates(12, num_classes, config.constants["BLOCK"], wide_loads=True, wide_stores=True),
+        _gates(9, num_classes, config.constants["BLOCK"], wide_loads=True, wide_stores=True),
     )
 
 
@@ -95,7 +94,7 @@ def _coarse_sums(dtype: str, num_classes: int, source: int, interp: str) -> AotC
         ("codes_ptr", "weights_ptr", "sums_ptr"),
         config,
         {"CLASSES": num_classes, "LIMITED": True, "PROBABILITIES": interp == "prob"},
-        _gates(12, num_classes, config.constants["LANES"]),
+        _gates(9, num_classes, config.constants["LANES"]),
         integers=("height", "width", *plan.AXIS_ARGUMENTS),
     )
 
@@ -109,7 +108,7 @@ def _coarse_gradient(dtype: str, num_classes: int, source: int, interp: str) -> 
         (*_FACTORS, "partials_ptr"),
         config,
         {"CLASSES": num_classes, "LIMITED": True, "PROBABILITIES": interp == "prob"},
-        _gates(8, num_classes, config.constants["LANES"]),
+        _gates(9, num_classes, config.constants["LANES"]),
         integers=("height", "width", "slots", *plan.AXIS_ARGUMENTS),
     )
 

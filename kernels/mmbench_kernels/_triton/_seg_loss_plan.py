@@ -5,6 +5,7 @@ Axes: B batch, K class, H W pixels of the target, h w pixels of a head.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,24 @@ def padded(num_classes: int) -> int:
     return 1 << max(num_classes - 1, 1).bit_length()
 
 
+@dataclass(frozen=True)
+class BoundConfig(Config):
+    """A configuration that names the registers which a thread may have.
+
+    Left to itself, ptxas spills a few registers for the sake of one more block on a multiprocessor.
+    """
+
+    max_registers: int = 255
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of the compiler."""
+        return {**super().options(), "maxnreg": self.max_registers}
+
+
+FEW_CLASSES = 6
+"""Those of the data sets; the more there are, the nearer the registers are to their end."""
+
+
 def encode_config(num_classes: int) -> Config:
     """Return the configuration of `encode_kernel`."""
     block = 4 * _lanes(num_classes)
@@ -93,20 +112,17 @@ def encode_config(num_classes: int) -> Config:
 
 def full_config(num_classes: int, item_bytes: int) -> Config:
     """Return the configuration of the kernels of heads that have the size of the target."""
-    # As many neighbours for each lane as are one load of 16 bytes: with fewer, the compiler gives the classes
-    # of a pixel to several threads, and in half precision a pixel takes 1.5 times the instructions. With more
-    # than 8 classes the 8 neighbours of half precision would spill registers.
-    neighbours = 16 // item_bytes if padded(num_classes) <= 8 else 4
-    block = neighbours * _lanes(num_classes)
-    return Config({"PADDED": padded(num_classes), "ROWS": 4, "BLOCK": block}, num_warps=1)
+    # As many neighbours for each lane as are one load of 16 bytes. With 4 in half precision the compiler
+    # gives a pixel's classes to several threads, which takes 1.5 times the instructions; with more classes
+    # than a few, 8 neighbours spill registers.
+    neighbours = 16 // item_bytes if num_classes <= FEW_CLASSES else 4
+    return _config(num_classes, {"ROWS": 4, "BLOCK": neighbours * _lanes(num_classes)})
 
 
 def coarse_config(num_classes: int, columns: Axis) -> Config:
     """Return the configuration of the kernels that walk through cells."""
-    # With 8 lanes for 32 classes, the sums that the gradient keeps spill registers on sm_90.
-    lanes = 4 if padded(num_classes) == 32 else _lanes(num_classes)
-    constants = {"PADDED": padded(num_classes), "ROWS": 8, "LANES": lanes, "PARTS": columns.parts(lanes)}
-    return Config(constants, num_warps=1)
+    lanes = _lanes(num_classes)
+    return _config(num_classes, {"ROWS": 8, "LANES": lanes, "PARTS": columns.parts(lanes)})
 
 
 def gather_config(num_classes: int) -> Config:
@@ -117,6 +133,13 @@ def gather_config(num_classes: int) -> Config:
 def _lanes(num_classes: int) -> int:
     """Return how many pixels a warp works on at once: as many as leave a thread 8 classes of one pixel."""
     return min(32, 256 // padded(num_classes))
+
+
+def _config(num_classes: int, constants: Mapping[str, int]) -> Config:
+    constants = {"PADDED": padded(num_classes), **constants}
+    if num_classes <= FEW_CLASSES:
+        return Config(constants, num_warps=1)
+    return BoundConfig(constants, num_warps=1, max_registers=224)
 
 
 @dataclass(frozen=True)
@@ -159,13 +182,8 @@ class Plan:
         """Return the arguments of a launch that follow from the plan."""
         limits = self.form.limits(torch.float32)
         low, high = limits or (0.0, 1.0)
-        keywords = {"low": low, "high": high, "CLASSES": num_classes, **self.config.keywords()}
-        if self.rows is None or self.columns is None:
-            return {**keywords, "LIMITED": limits is not None}
-        axes = {**self.rows.arguments("row"), **self.columns.arguments("column")}
-        return {
-            **keywords,
-            **axes,
-            "LIMITED": limits is not None,
-            "PROBABILITIES": self.form.probabilities,
-        }
+        keywords = {"low": low, "high": high, "LIMITED": limits is not None, "CLASSES": num_classes}
+        if self.rows is not None and self.columns is not None:
+            keywords |= {**self.rows.arguments("row"), **self.columns.arguments("column")}
+            keywords["PROBABILITIES"] = self.form.probabilities
+        return keywords | self.config.keywords()

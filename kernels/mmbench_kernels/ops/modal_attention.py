@@ -69,7 +69,8 @@ def modal_attention(
     Dropout is a hash of the place (b, h, i, j) in the whole sequence, defined in `_counter_hash`: the same
     seed drops the same entries in every mode, forward and backward, on every device. Saved for backward are
     q, k, v, the result and the logarithm of the denominator, nothing of size N x N. Float16 and bfloat16 are
-    computed in float32. Results are deterministic. Without dropout, a sample has the bits that it has alone.
+    computed in float32; Triton's kernels round the factors of products to them. Results are deterministic.
+    Without dropout, a sample has the bits that it has alone.
 
     Args:
         q: (B, H, N, D) float queries, any strides.

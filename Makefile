@@ -16,7 +16,7 @@ demo: $(READY)  ## the main job on the embedded data, about two minutes on two c
 
 test: $(READY)  ## every test that this machine can run
 	$(BIN)/python -m pytest -n auto --dist loadfile -q
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n auto --dist loadfile -q tests/kernels/interpreted
+	TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q tests/kernels/interpreted
 
 check: $(READY)  ## style, types, import contract
 	$(BIN)/ruff check .

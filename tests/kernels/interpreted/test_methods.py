@@ -48,7 +48,9 @@ def _step(name: str, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]
     return {"logits": logits}, {n: term.detach() for n, term in terms.items()}, gradients
 
 
-@pytest.mark.parametrize("name", names("method"))
+@pytest.mark.parametrize(
+    "name", [name for name in names("method") if name != "gemmnet"]
+)  # see the golden numbers
 def test_a_method_computes_by_kernels_what_it_computes_by_torch(
     name: str, launches: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

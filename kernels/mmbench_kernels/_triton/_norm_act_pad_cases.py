@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmbench_kernels._triton._aot import AotCase, Gates
+from mmbench_kernels._triton._doubled_maps_backward import TAPS, halve_kernel
 from mmbench_kernels._triton._launch import Config
+from mmbench_kernels._triton._norm_act_pad_sums import sums_kernel
 from mmbench_kernels._triton._padded_maps import (
     CHUNK_TILES,
     PACKED_TILES,
@@ -21,7 +23,7 @@ from mmbench_kernels._triton._padded_maps import (
     tile_config,
 )
 from mmbench_kernels._triton.norm_act_pad import apply_kernel, moments_kernel
-from mmbench_kernels._triton.norm_act_pad_backward import TAPS, gradient_kernel, halve_kernel, sums_kernel
+from mmbench_kernels._triton.norm_act_pad_backward import gradient_kernel
 
 DTYPES = ("fp32", "fp16", "bf16")
 BLOCKS_PER_SM = 4

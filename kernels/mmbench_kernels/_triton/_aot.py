@@ -1,17 +1,13 @@
 """Kernels compiled ahead of time, without a GPU, and what the machine code must not need.
 
 A kernel that spills registers, loses its wide loads or leaves the tensor cores still gives right results:
-only its machine code shows it. `compile_case` reads it, `violations` says what a case's gates refuse.
+only its machine code shows it. `compile_cases` has it read, `violations` says what a case's gates refuse.
 """
 
 from __future__ import annotations
 
-import re
-import subprocess
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import triton
@@ -19,6 +15,12 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from mmbench_kernels._triton._launch import Config
+from mmbench_kernels._triton._machine_code import (
+    Resources,
+    count_instructions,
+    disassemble,
+    resource_usage,
+)
 
 CAPABILITIES = (80, 90, 100)
 """Compute capabilities that every shipped configuration is compiled for, ten times major.minor."""
@@ -27,12 +29,6 @@ SHARED_BYTES = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 2
 """Shared memory that one block may have."""
 
 REGISTERS_OF_SM = 65536
-
-# HFMA2.MMA is an ordinary multiply-add on a pipe of that name, hence whole words.
-_TENSOR_CORES = re.compile(r"(HMMA|HGMMA|QGMMA|UTC\w*MMA)(\.|$)")
-_INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)([^;]*);")
-_LABEL = re.compile(r"^\s*(\.L_x_\d+):")
-_TARGET = re.compile(r"\((\.L_x_\d+)\)")
 
 
 @dataclass(frozen=True)
@@ -89,56 +85,35 @@ class AotCase:
     gates: Gates = field(default_factory=Gates)
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What the machine code of a case needs, per thread or (shared) per block, and counts of instructions."""
-
-    capability: int
-    threads: int
-    registers: int
-    stack_bytes: int
-    local_bytes: int
-    shared_bytes: int
-    spills: int
-    tensor_cores: int
-    loads: int
-    wide_loads: int
-    stores: int
-    wide_stores: int
-    asynchronous_loads: int
-    exponentials: int
-    instructions: int
-    loop_instructions: int
-
-
-def compile_case(case: AotCase, capability: int) -> Resources:
-    """Compile a case for one architecture and read what it needs.
+def compile_cases(cases: Sequence[AotCase], capability: int) -> list[Resources]:
+    """Compile cases for one architecture and read what each needs.
 
     Args:
-        case: The configuration.
+        cases: The configurations; many in one call are read much faster than one at a time.
         capability: 80 for sm_80, and so on.
 
     Raises:
-        ValueError: If the case's arguments are not those of its kernel.
+        ValueError: If a case's arguments are not those of its kernel.
     """
-    compiled = triton.compile(
-        _source(case), target=GPUTarget("cuda", capability, 32), options=case.config.options()
-    )
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
-        file.flush()
-        usage = _tool("cuobjdump", "--dump-resource-usage", file.name)
-        listing = _tool("nvdisasm", "-c", file.name)
-    numbers = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
-    return count_instructions(
-        listing,
-        capability=capability,
-        threads=32 * case.config.num_warps,
-        registers=numbers["REG"],
-        stack_bytes=numbers["STACK"],
-        local_bytes=numbers["LOCAL"],
-        shared_bytes=int(compiled.metadata.shared),
-    )
+    target = GPUTarget("cuda", capability, 32)
+    compiled = [triton.compile(_source(case), target=target, options=case.config.options()) for case in cases]
+    cubins = [each.asm["cubin"] for each in compiled]
+    resources = []
+    codes = disassemble(cubins, capability)
+    for case, each, cubin, code in zip(cases, compiled, cubins, codes, strict=True):
+        usage = resource_usage(cubin)
+        resources.append(
+            count_instructions(
+                code,
+                capability=capability,
+                threads=32 * case.config.num_warps,
+                registers=usage["REG"],
+                stack_bytes=usage["STACK"],
+                local_bytes=usage["LOCAL"],
+                shared_bytes=int(each.metadata.shared),
+            )
+        )
+    return resources
 
 
 def violations(case: AotCase, resources: Resources) -> list[str]:
@@ -189,72 +164,3 @@ def _source(case: AotCase) -> ASTSource:
     signature = {name: case.signature.get(name, "constexpr") for name in names}
     attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in case.aligned}
     return ASTSource(case.kernel, signature, constants, attributes)
-
-
-def _tool(name: str, *arguments: str) -> str:
-    """Return what a tool of the installed triton prints."""
-    path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
-    return subprocess.run([path, *arguments], check=True, capture_output=True, text=True).stdout
-
-
-def count_instructions(listing: str, **known: int) -> Resources:
-    """Return what a listing of machine code needs.
-
-    Args:
-        listing: As nvdisasm prints it.
-        **known: The fields of `Resources` that it does not tell.
-    """
-    code = list(_instructions(listing))
-    names = [name for name, _ in code]
-
-    def matching(pattern: str) -> int:
-        return sum(re.match(pattern, name) is not None for name in names)
-
-    return Resources(
-        **known,
-        spills=matching(r"(LDL|STL)(\.|$)"),
-        tensor_cores=sum(_TENSOR_CORES.match(name) is not None for name in names),
-        loads=matching(r"(LDG|LDGSTS|UTMALDG)(\.|$)"),
-        wide_loads=matching(r"LDG(STS)?\.(\w+\.)*128|UTMALDG"),
-        stores=matching(r"(STG|UTMASTG)(\.|$)"),
-        wide_stores=matching(r"STG\.(\w+\.)*128|UTMASTG"),
-        asynchronous_loads=matching(r"LDGSTS|UTMALDG"),
-        exponentials=matching(r"MUFU\.EX2"),
-        instructions=len(names),
-        loop_instructions=_busiest_loop(code, listing),
-    )
-
-
-def _instructions(listing: str) -> Iterator[tuple[str, str]]:
-    """Yield the name and the operands of each instruction."""
-    for line in listing.splitlines():
-        if (found := _INSTRUCTION.match(line)) and found[1] != "NOP":
-            yield found[1], found[2]
-
-
-def _busiest_loop(code: Sequence[tuple[str, str]], listing: str) -> int:
-    """Return the length of the innermost loop densest in tensor-core work; without any, of the longest.
-
-    Densest, not with most: a jump back from a rare path behind a loop looks like a loop around it.
-    """
-    starts: dict[str, int] = {}
-    place = 0
-    for line in listing.splitlines():
-        if label := _LABEL.match(line):
-            starts[label[1]] = place
-        elif (found := _INSTRUCTION.match(line)) and found[1] != "NOP":
-            place += 1
-    loops = []
-    for end, (name, operands) in enumerate(code):
-        target = _TARGET.search(operands) if name.startswith("BRA") else None
-        # The listing ends with a branch to itself.
-        if target and starts.get(target[1], end) < end:
-            loops.append(range(starts[target[1]], end + 1))
-    innermost = [
-        loop for loop in loops if not any(other != loop and set(other) <= set(loop) for other in loops)
-    ]
-    weights = [
-        (sum(_TENSOR_CORES.match(code[place][0]) is not None for place in loop) / len(loop), len(loop))
-        for loop in innermost
-    ]
-    return max(weights, default=(0, 0))[1]

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from mmbench_kernels._availability import interpreting
-from mmbench_kernels._triton._aot import CAPABILITIES, compile_case, violations
+from mmbench_kernels._triton._aot import CAPABILITIES, compile_cases, violations
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,11 +55,9 @@ def _load(name: str) -> ModuleType:
 
 def _rows(module: ModuleType, capabilities: Sequence[int], part: str) -> Iterator[dict[str, Any]]:
     """Yield the figures of each case and what its gates refuse."""
-    for case in module.aot_cases():
-        if part not in case.name:
-            continue
-        for capability in capabilities:
-            resources = compile_case(case, capability)
+    cases = [case for case in module.aot_cases() if part in case.name]
+    for capability in capabilities if cases else ():
+        for case, resources in zip(cases, compile_cases(cases, capability), strict=True):
             yield {
                 "case": case.name,
                 "dtype": case.dtype,

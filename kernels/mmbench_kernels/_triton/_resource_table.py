@@ -66,12 +66,12 @@ def compile_one(operator: str, name: str, capabilities: Sequence[int] = CAPABILI
     """
     import importlib
 
-    from mmbench_kernels._triton._aot import compile_case
+    from mmbench_kernels._triton._aot import compile_cases
 
     cases = {case.name: case for case in importlib.import_module(f"{__package__}.{operator}").aot_cases()}
     if name not in cases:
         raise ValueError(f"{operator} has no case {name!r}, expected one of {', '.join(sorted(cases))}")
-    found = {str(capability): compile_case(cases[name], capability) for capability in capabilities}
+    found = {str(capability): compile_cases([cases[name]], capability)[0] for capability in capabilities}
     return {key: {field: getattr(one, field) for field in FIELDS} for key, one in found.items()}
 
 

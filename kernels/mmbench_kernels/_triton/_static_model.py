@@ -14,7 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mmbench_kernels._triton._aot import Resources, compile_case
+from mmbench_kernels._triton._aot import compile_cases
+from mmbench_kernels._triton._machine_code import Resources
 
 _WARP = 32
 _SCHEDULERS = 4
@@ -87,7 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     module = importlib.import_module(f"mmbench_kernels._triton.{chosen.operator}")
     cases = [case for case in module.aot_cases() if case.gates.pairs and chosen.case in case.name]
-    found = {case.name: cycles_of(compile_case(case, chosen.capability), case.gates.pairs) for case in cases}
+    found = {
+        case.name: cycles_of(resources, case.gates.pairs)
+        for case, resources in zip(cases, compile_cases(cases, chosen.capability), strict=True)
+    }
     lines = [f"{cycles:8.4f}  {name}" for name, cycles in ranked(found)]
     sys.stdout.write("\n".join(["cycles a pair, to rank by only; no speed", *lines]) + "\n")
     return 0

@@ -28,11 +28,12 @@ def report(
         typer.Option(
             "--format",
             "-f",
-            help="console, markdown, latex, html, csv (tidy rows; with --view that table) or json.",
+            help="console, markdown, latex, html (the page; with --view that table), csv (tidy rows; with "
+            "--view that table) or json.",
         ),
     ] = "console",
     view: Annotated[
-        str | None, typer.Option("--view", help=f"{', '.join(_VIEWS)}; scenario if not given.")
+        str | None, typer.Option("--view", help=f"{', '.join(_VIEWS)}; scenario where a format needs one.")
     ] = None,
     metric: Annotated[str, typer.Option("--metric", help="miou, mf1, oa or kappa.")] = "miou",
     labels: Annotated[
@@ -49,8 +50,13 @@ def report(
         list[Path] | None,
         typer.Option("--cost", help="A profile's JSON: its costs beside the scores. May be repeated."),
     ] = None,
+    root: options.Root = None,
+    split_file: options.SplitFile = None,
 ) -> None:
-    """Make tables from stored records; runs nothing."""
+    """Make tables, or a page, from stored records; runs nothing.
+
+    --root and --split-file say where the data lie, for the pictures of tiles.
+    """
     options.check_choice("--format", style, _FORMATS)
     options.check_choice("--metric", metric, _METRICS)
     if view is not None:
@@ -59,6 +65,7 @@ def report(
         options.check_choice("--labels", labels, _LABELS)
     _check_together(style, view, out, everything, cost)
     made = _read(results, metric, labels, dataset, recipe, may_be_empty=bool(cost))
+    made = _with_place(made, root, split_file, pictures=everything is not None or _is_page(style, view, cost))
     if everything is not None:
         from mmbench.reporting.bundle import write_all
 
@@ -92,6 +99,30 @@ def _check_together(
         )
     if cost and view not in (None, "cost"):
         raise InvalidRecipeError(f"--cost makes a table of its own; expected it without --view {view}")
+
+
+def _is_page(style: str, view: str | None, cost: list[Path] | None) -> bool:
+    """Whether the page is asked for, and not a table."""
+    return style == "html" and view is None and not cost
+
+
+def _with_place(made: Report, root: Path | None, split_file: Path | None, *, pictures: bool) -> Report:
+    """Return a report that knows where its data lie.
+
+    Raises:
+        InvalidRecipeError: If it was said where and there are no pictures, or data of several datasets.
+    """
+    from dataclasses import replace
+
+    from mmbench.reporting.data_places import DataPlace
+
+    place = DataPlace(root, split_file)
+    if place.is_said and not pictures:
+        raise InvalidRecipeError(
+            "--root and --split-file are for pictures of tiles; expected them with --all or --format html"
+        )
+    place.check_fits(made.records)
+    return replace(made, place=place)
 
 
 def _read(
@@ -148,6 +179,8 @@ def _text(made: Report, style: str, view: str | None, cost: list[Path]) -> str:
         return report_json(made.boards, made.command)
     if style == "csv" and view is None and not cost:
         return tidy_csv(made.boards)
+    if _is_page(style, view, cost):
+        return made.page()
     tables = _cost_tables(made, cost) if cost else made.tables(view or "scenario")
     return tables_text(tables, style)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmbench.errors import DataError, InvalidRecipeError, UnknownNameError
 from mmbench.metrics import Metric
 from mmbench.records import Record, read_records
+from mmbench.reporting.disagreement import RecordPair
 from mmbench.reporting.leaderboard import Leaderboard, leaderboards
 from mmbench.reporting.matrices import ScoreBoard, load_matrices
 from mmbench.reporting.rows import Row
@@ -38,6 +39,11 @@ class Selection:
         """
         wanted = [self.records[result.record] for row in rows for result in row.results]
         return load_matrices(self.results, wanted, self.policy)
+
+    def record_pairs(self, one: Row, other: Row) -> list[RecordPair]:
+        """Return the records of two rows, seed by seed of those that both have."""
+        firsts, seconds = ({r.seed: self.records[r.record] for r in row.results} for row in (one, other))
+        return [(firsts[seed], seconds[seed]) for seed in sorted(firsts.keys() & seconds.keys())]
 
     def comparable_boards(self) -> list[Leaderboard]:
         """Return the boards that have rows to compare.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,7 +11,10 @@ from mmbench.recipe import explain
 from mmbench.records import PROTOCOL_VERSION, Record
 
 _MOST_MODALITIES = 8
-_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_MOST = 10**18
+"""Of any amount: far beyond what is measured, and sums of such amounts stay numbers."""
+_Amount = Annotated[float, Field(ge=0, le=_MOST)]
+_Count = Annotated[int, Field(ge=0, le=_MOST)]
 
 
 class _Part(BaseModel):
@@ -59,7 +61,7 @@ class _Identity(_Part):
     labels: _Labels
     recipe: _Recipe
     precision: str
-    seed: Annotated[int, Field(ge=0)]
+    seed: _Count
 
 
 class _MethodFacts(_Part):
@@ -76,7 +78,7 @@ class _AnyRecord(_Part):
 
 
 class _TrainedMethod(_MethodFacts):
-    parameters: Annotated[int, Field(ge=0)]
+    parameters: _Count
     sees_hidden_in_training: bool
 
 
@@ -100,11 +102,23 @@ class _ImputationError(_Part):
     l1_of_mean: _Amount
 
 
+class _Work(_Part):
+    flops: _Count
+    bytes: _Count
+    launches: _Count
+
+
+class _Profile(_Part):
+    parameters_inference: _Count
+    inference: dict[str, _Work]
+
+
 class _DoneRecord(_AnyRecord):
     method: _TrainedMethod
     training: _Training
     environment: _Environment
     imputation: dict[str, _ImputationError]
+    profile: _Profile | None
     error: None
 
 
@@ -121,13 +135,9 @@ class _FailedRecord(_AnyRecord):
 def schema_problem(record: Record) -> str:
     """Say in one line what a table could not read of a record; "" if there is nothing.
 
-    Numbers must be finite, the protocol this version's, and a record either finished or failed, not both.
+    The protocol must be this version's, and a record either finished or failed, not both.
     """
     content = record.model_dump()
-    try:
-        json.dumps(content, allow_nan=False)
-    except ValueError as error:
-        return f"holds a number that is none ({error})"
     try:
         (_DoneRecord if record.status == "done" else _FailedRecord).model_validate(content)
     except ValidationError as error:

@@ -71,6 +71,22 @@ def test_csv_without_a_view_is_tidy_and_with_one_is_that_table(call, results):
     assert "irrg" in wide[0]
 
 
+def test_html_without_a_view_is_the_page_and_with_one_is_that_table(call, results, tmp_path):
+    out = tmp_path / "deep" / "it.html"
+    code, printed, err = call("report", results, "--format", "html", "--out", out)
+    assert (code, printed, err) == (0, "", f"wrote {out}\n")
+    page = out.read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.endswith("</html>\n")
+    assert page.count("<script") == 2
+    assert call("report", results, "--format", "html")[1] == page
+    assert call("report", results, "--all", tmp_path / "all")[0] == 0
+    assert (tmp_path / "all" / "report.html").read_text(encoding="utf-8") == page
+    table = call("report", results, "--format", "html", "--view", "scenario")[1]
+    assert "<script" not in table
+    assert table == (tmp_path / "all" / "scenario.html").read_text(encoding="utf-8")
+
+
 def test_a_file_gets_what_would_be_printed(call, results, tmp_path):
     out = tmp_path / "deep" / "scores.json"
     assert call("report", results, "--format", "json", "--out", out)[0] == 0

@@ -18,13 +18,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mmbench.profiling.figure_style import STYLE
+from mmbench.reporting.figures.pictures import Colour
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_LEVEL = 88
 """Of 100: no difference to be seen at the size of a page."""
 
 
-def palette_png(indices: NDArray[np.uint8], colours: Sequence[tuple[int, int, int]]) -> bytes:
+def palette_png(indices: NDArray[np.uint8], colours: Sequence[Colour]) -> bytes:
     """Write a picture of few colours: a quarter of the bytes that it takes in true colour.
 
     Args:
@@ -57,7 +58,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png_address(indices: NDArray[np.uint8], colours: Sequence[tuple[int, int, int]]) -> str:
+def png_address(indices: NDArray[np.uint8], colours: Sequence[Colour]) -> str:
     """Return a picture of few colours, as `palette_png` takes it, as an address."""
     return _address("image/png", palette_png(indices, colours))
 

@@ -277,7 +277,7 @@ def state(run: Run, cell: Cell, stored: list[Record] | None = None) -> State:
 
 def _first_differences(old: Mapping[str, Any], new: Mapping[str, Any], limit: int = 3) -> str:
     """Name the keys in which two identities differ, with both values where they are short."""
-    before, after = _flatten(old), _flatten(new)
+    before, after = flatten(old), flatten(new)
     changed = [k for k in {**before, **after} if before.get(k) != after.get(k)]
     words = [
         f"{key} changed" if key.startswith("code.") else f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
@@ -286,9 +286,9 @@ def _first_differences(old: Mapping[str, Any], new: Mapping[str, Any], limit: in
     return "; ".join(words) + (f"; and {len(changed) - limit} more" if len(changed) > limit else "")
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the leaves of nested mappings by dotted key."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        leaves |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        leaves |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return leaves

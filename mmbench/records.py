@@ -146,15 +146,14 @@ def write_record(
     Returns:
         The path of the JSON.
     """
-    results.mkdir(parents=True, exist_ok=True)
     path = record_path(results, record.id)
     if confusions is not None:
-        _replace(path.with_suffix(".safetensors"), lambda part: save_file(dict(confusions), part))
+        write_whole(path.with_suffix(".safetensors"), lambda part: save_file(dict(confusions), part))
     if predictions is not None:
         beside = predictions_path(results, record.id)
-        _replace(beside, lambda part: save_predictions(part, predictions))
+        write_whole(beside, lambda part: save_predictions(part, predictions))
     text = record.model_dump_json(indent=1)
-    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
     return path
 
 
@@ -163,8 +162,14 @@ def matrix_name(scenario: str, policy: str) -> str:
     return f"{scenario}@{policy}"
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place, flush it to disk and rename it there: whole or not at all."""
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place, flush it to disk and rename it there: whole or not at all.
+
+    Args:
+        path: Its place; the folder is made if it is not there.
+        write: Writes the content into the file it is given.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     part = Path(name)

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmbench.cli import _options as options
-from mmbench.cli import _statistics as shared
+from mmbench.cli import _scoring as shared
 from mmbench.cli.data._json import STANDARD_OUTPUT, JsonTarget, write_json
 from mmbench.errors import DataError, InvalidRecipeError
 
 if TYPE_CHECKING:
+    from mmbench.reporting.comparison import Comparison
     from mmbench.reporting.comparison_tables import Windows
     from mmbench.reporting.disagreement import RecordPair
+    from mmbench.reporting.leaderboard import Leaderboard
+    from mmbench.reporting.selection import Selection
 
 _ROW = "A row of the report: a method's name, with the options behind it where it has several rows."
 _FIGURE = (
     "Draw the tiles that separate them most, and who is right where they differ: a .png, .pdf or .svg file."
 )
-
-_FORMATS = (".png", ".pdf", ".svg")
 
 
 def compare(
@@ -56,13 +57,7 @@ def compare(
     found = hold_against(matrices, one.label, other.label, board.metric, scenario)
     pairs = selection.record_pairs(one, other)
     if figure is not None:
-        from mmbench.profiling.figure_style import save_figure
-        from mmbench.reporting.data_places import DataPlace
-        from mmbench.reporting.figures.compared import draw_compared
-
-        drawn = draw_compared(results, board, found, pairs, DataPlace(root, split_file))
-        save_figure(drawn, figure)
-        typer.echo(f"wrote {figure}", err=True)
+        _draw(figure, selection, board, found, pairs, root, split_file)
     windows = _compare_predictions(results, pairs)
     if json is not None:
         write_json(comparison_json(board, found, windows), json)
@@ -83,8 +78,30 @@ def _check_figure(figure: Path | None, root: Path | None, split_file: Path | Non
                 "--root and --split-file are for the pictures of --figure; expected them with it"
             )
         return
-    if figure.suffix.lower() not in _FORMATS:
-        raise InvalidRecipeError(f"--figure {figure}: expected a name that ends with {', '.join(_FORMATS)}")
+    from mmbench.profiling.figure_style import FIGURE_FORMATS
+
+    if figure.suffix.lower() not in FIGURE_FORMATS:
+        known = ", ".join(FIGURE_FORMATS)
+        raise InvalidRecipeError(f"--figure {figure}: expected a name that ends with {known}")
+
+
+def _draw(
+    figure: Path,
+    selection: Selection,
+    board: Leaderboard,
+    found: Comparison,
+    pairs: list[RecordPair],
+    root: Path | None,
+    split_file: Path | None,
+) -> None:
+    """Write the figure of a comparison."""
+    from mmbench.profiling.figure_style import save_figure
+    from mmbench.reporting.data_places import DataPlace
+    from mmbench.reporting.figures.compared import draw_compared
+
+    place = DataPlace(root, split_file)
+    save_figure(draw_compared(selection.results, board, found, pairs, place), figure)
+    typer.echo(f"wrote {figure}", err=True)
 
 
 def _compare_predictions(results: Path, pairs: list[RecordPair]) -> Windows:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmbench.cli import _options as options
+from mmbench.cli import _scoring as shared
 from mmbench.errors import InvalidRecipeError
 
 if TYPE_CHECKING:
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
     from mmbench.reporting.table_model import Table
 
 _FORMATS = ("console", "markdown", "latex", "csv", "json", "html")
-_METRICS = ("miou", "mf1", "oa", "kappa")
 _VIEWS = ("scenario", "class", "summary", "cost", "tradeoff", "subsets", "regime")
-_LABELS = ("eroded", "full", "five-class")
 
 
 def report(
@@ -35,13 +34,10 @@ def report(
     view: Annotated[
         str | None, typer.Option("--view", help=f"{', '.join(_VIEWS)}; scenario where a format needs one.")
     ] = None,
-    metric: Annotated[str, typer.Option("--metric", help="miou, mf1, oa or kappa.")] = "miou",
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", help="eroded, full or five-class, from the stored matrices."),
-    ] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Only this dataset.")] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", "-r", help="Only this recipe.")] = None,
+    metric: shared.MetricName = "miou",
+    labels: shared.LabelPolicy = None,
+    dataset: shared.OnlyDataset = None,
+    recipe: shared.OnlyRecipe = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to a file.")] = None,
     everything: Annotated[
         Path | None, typer.Option("--all", help="Write every view in every format into this folder.")
@@ -58,11 +54,9 @@ def report(
     --root and --split-file say where the data lie, for the pictures of tiles.
     """
     options.check_choice("--format", style, _FORMATS)
-    options.check_choice("--metric", metric, _METRICS)
+    shared.check_scoring(metric, labels)
     if view is not None:
         options.check_choice("--view", view, _VIEWS)
-    if labels is not None:
-        options.check_choice("--labels", labels, _LABELS)
     _check_together(style, view, out, everything, cost)
     made = _read(results, metric, labels, dataset, recipe, may_be_empty=bool(cost))
     made = _with_place(made, root, split_file, pictures=everything is not None or _is_page(style, view, cost))
@@ -139,20 +133,13 @@ def _read(
     Raises:
         DataError: If there is none, or their matrices are needed and missing.
     """
-    from mmbench.errors import DataError
-    from mmbench.records import read_records
     from mmbench.reporting.bundle import Report
     from mmbench.reporting.leaderboard import leaderboards
     from mmbench.reporting.rescoring import rescored
+    from mmbench.reporting.selection import read_matching
     from mmbench.reporting.standings import with_standings
 
-    records = [
-        record
-        for record in read_records(results)
-        if dataset in (None, record.identity["dataset"]["name"]) and recipe in (None, record.recipe_name)
-    ]
-    if not records and not may_be_empty:
-        raise DataError(f"no records in {results} match; expected those of 'mmbench run --results {results}'")
+    records = read_matching(results, dataset, recipe, may_be_empty=may_be_empty)
     if labels is not None:
         records = rescored(results, records, labels)
     boards = [

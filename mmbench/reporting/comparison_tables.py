@@ -15,12 +15,11 @@ from mmbench.reporting.estimate_words import (
     points,
 )
 from mmbench.reporting.leaderboard import Leaderboard
-from mmbench.reporting.rows import MEAN, METRIC_NAMES, WORST, number_words
+from mmbench.reporting.rows import CLASS_METRIC_NAMES, MEAN, METRIC_NAMES, WORST, number_words
 from mmbench.reporting.table_model import Table
 from mmbench.statistics import LEVEL
 
 SCHEMA_VERSION = 1
-_CLASS_NAMES = {"iou": "IoU", "f1": "F1"}
 _COLUMN_WORDS = {MEAN: "mean over scenarios", WORST: "worst scenario"}
 _APART, _DIFFER = "pixels apart (%)", "pixels differ (%)"
 
@@ -143,7 +142,7 @@ def _differ(windows: Windows, column: str, tile: str | None = None) -> float | N
 
 def _class_table(found: Comparison) -> Table:
     """Return the differences by class, the largest first."""
-    name = _CLASS_NAMES[CLASS_METRICS[found.metric]]
+    name = CLASS_METRIC_NAMES[CLASS_METRICS[found.metric]]
     ordered = sorted(found.classes, key=lambda c: -c.difference.value if c.difference else 0.0)
     return Table(
         title=f"{name} (%) by class, {_column_words(found)}",

@@ -61,6 +61,30 @@ class Selection:
         return found
 
 
+def read_matching(
+    results: Path, dataset: str | None, recipe: str | None, *, may_be_empty: bool = False
+) -> list[Record]:
+    """Read the records of a folder that were asked for.
+
+    Args:
+        results: The folder.
+        dataset: Only of this one, or None.
+        recipe: Only of this one, or None.
+        may_be_empty: Whether there need not be any.
+
+    Raises:
+        DataError: If no record matches.
+    """
+    records = [
+        record
+        for record in read_records(results)
+        if dataset in (None, record.identity["dataset"]["name"]) and recipe in (None, record.recipe_name)
+    ]
+    if not records and not may_be_empty:
+        raise DataError(f"no records in {results} match; expected those of 'mmbench run --results {results}'")
+    return records
+
+
 def select(
     results: Path, metric: Metric, policy: str | None, dataset: str | None, recipe: str | None
 ) -> Selection:
@@ -76,13 +100,7 @@ def select(
     Raises:
         DataError: If no record matches.
     """
-    records = [
-        record
-        for record in read_records(results)
-        if dataset in (None, record.identity["dataset"]["name"]) and recipe in (None, record.recipe_name)
-    ]
-    if not records:
-        raise DataError(f"no records in {results} match; expected those of 'mmbench run --results {results}'")
+    records = read_matching(results, dataset, recipe)
     boards = tuple(leaderboards(records, metric, policy))
     return Selection(results, {record.id: record for record in records}, boards, policy)
 

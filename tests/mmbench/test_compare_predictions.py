@@ -191,7 +191,7 @@ def test_without_the_dataset_a_figure_holds_predictions_only(predicted, call, tm
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--figure", "it.gif"], "expected a name that ends with .png, .pdf, .svg"),
+        (["--figure", "it.gif"], "expected a name that ends with .png, .svg, .pdf"),
         (["--root", "data"], "expected them with it"),
         (["--split-file", "split.yaml"], "expected them with it"),
     ],

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mmbench.cli import main
+from mmbench.cli import _scoring, main
 from mmbench.cli import report as verb
+from mmbench.metrics import METRICS
 from mmbench.records import fingerprint, write_record
 from mmbench.reporting import bundle
 from mmbench.reporting.leaderboard import leaderboards
 from mmbench.reporting.rescoring import LABEL_POLICIES
-from mmbench.reporting.rows import METRIC_NAMES
 from mmbench.reporting.tables import RENDERERS
 from mmbench.reporting.views import leaderboard_table
 
@@ -48,8 +48,8 @@ def results(tmp_path, make_record):
 def test_the_choices_of_the_command_line_are_what_the_library_has():
     assert set(verb._VIEWS) == set(bundle.VIEWS)
     assert set(verb._FORMATS) == {*RENDERERS, "csv", "json"}
-    assert verb._LABELS == LABEL_POLICIES
-    assert set(verb._METRICS) == set(METRIC_NAMES)
+    assert _scoring.POLICIES == LABEL_POLICIES
+    assert _scoring.METRICS == METRICS
 
 
 @pytest.mark.parametrize("view", sorted(bundle.VIEWS))

@@ -1,4 +1,4 @@
-"""Options of the verbs that hold methods against each other from stored records."""
+"""Options of the verbs that read scores from stored records."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import typer
 
 from mmbench.cli import _options as options
 
-_METRICS = ("miou", "mf1", "oa", "kappa")
-_POLICIES = ("eroded", "full", "five-class")
+METRICS = ("miou", "mf1", "oa", "kappa")
+POLICIES = ("eroded", "full", "five-class")
 
 MetricName = Annotated[str, typer.Option("--metric", help="miou, mf1, oa or kappa.")]
 ScenarioName = Annotated[
@@ -33,6 +33,6 @@ def check_scoring(metric: str, labels: str | None) -> None:
     Raises:
         InvalidRecipeError: Naming those there are.
     """
-    options.check_choice("--metric", metric, _METRICS)
+    options.check_choice("--metric", metric, METRICS)
     if labels is not None:
-        options.check_choice("--labels", labels, _POLICIES)
+        options.check_choice("--labels", labels, POLICIES)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from mmbench.errors import DataError, InvalidRecipeError, UnknownNameError
 from mmbench.metrics import Metric
-from mmbench.records import Record, read_records
+from mmbench.records import Record
 from mmbench.reporting.disagreement import RecordPair
 from mmbench.reporting.leaderboard import Leaderboard, leaderboards
 from mmbench.reporting.matrices import ScoreBoard, load_matrices
 from mmbench.reporting.rows import Row
+from mmbench.results.verification import read_for_tables
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,12 @@ def read_matching(
         may_be_empty: Whether there need not be any.
 
     Raises:
-        DataError: If no record matches.
+        DataError: If no record matches, or one of the folder is not what a run would have written.
     """
+    found = [] if may_be_empty and not results.exists() else read_for_tables(results)
     records = [
         record
-        for record in read_records(results)
+        for record in found
         if dataset in (None, record.identity["dataset"]["name"]) and recipe in (None, record.recipe_name)
     ]
     if not records and not may_be_empty:

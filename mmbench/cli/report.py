@@ -63,8 +63,10 @@ def report(
     if everything is not None:
         from mmbench.reporting.bundle import write_all
 
-        for path in write_all(made, everything):
+        written = write_all(made, everything)
+        for path in written:
             typer.echo(f"wrote {path}", err=True)
+        _warn_of_others(written)
         return
     text = _text(made, style, view, cost or [])
     if out is None:
@@ -93,6 +95,17 @@ def _check_together(
         )
     if cost and view not in (None, "cost"):
         raise InvalidRecipeError(f"--cost makes a table of its own; expected it without --view {view}")
+
+
+def _warn_of_others(written: list[Path]) -> None:
+    """Say that files of an earlier report lie among those of this one."""
+    others = {path for folder in {p.parent for p in written} for path in folder.iterdir() if path.is_file()}
+    if left := sorted(others - set(written)):
+        typer.echo(
+            f"warning: not of this report, though beside it: {left[0]}"
+            f"{f' and {len(left) - 1} more files' if len(left) > 1 else ''}; use a new folder",
+            err=True,
+        )
 
 
 def _is_page(style: str, view: str | None, cost: list[Path] | None) -> bool:

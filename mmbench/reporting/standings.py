@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mmbench.errors import DataError
 from mmbench.records import Record, record_path
 from mmbench.reporting.leaderboard import Leaderboard
-from mmbench.reporting.matrices import ScoreBoard, load_matrices
+from mmbench.reporting.matrices import ScoreBoard, load_matrices, reason_of
 from mmbench.reporting.rows import Row, label_of
 from mmbench.results.matrices import score_problems
 from mmbench.statistics import LEVEL, Estimate, column_scorer, estimates, holm, resample, tie_groups
@@ -51,7 +51,7 @@ def with_standings(
     try:
         found = load_matrices(results, chosen, policy)
     except DataError as error:
-        return board if len(rows) < 2 else replace(board, untested=str(error))
+        return board if len(rows) < 2 else replace(board, untested=reason_of(error, results))
     if policy is None:  # else the scores were derived from these matrices
         _require_own_scores(results, chosen, found)
     if len(rows) < 2:

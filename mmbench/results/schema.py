@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mmbench.datasets._dataset import Labels
 from mmbench.recipe import explain
 from mmbench.records import PROTOCOL_VERSION, Record
+from mmbench.settings_files import quote
 
 _MOST_MODALITIES = 8
 _MOST = 10**18
@@ -144,6 +145,9 @@ def schema_problem(record: Record) -> str:
         return f"{explain(error)}; it was not written by this version"
     if record.identity["protocol"] != PROTOCOL_VERSION:
         return f"is of protocol {record.identity['protocol']}; this version knows {PROTOCOL_VERSION}"
+    for words in _shown_names(record):
+        if not words.isprintable():
+            return f"names {quote(words)}; expected characters that can be printed, on one line"
     classes = range(len(record.classes))
     if not classes or len(set(record.classes)) < len(classes):
         return f"names {len(record.classes)} classes, some twice or none at all; expected different ones"
@@ -151,3 +155,15 @@ def schema_problem(record: Record) -> str:
     if not scored or len(set(scored)) < len(scored) or not set(scored) <= set(classes):
         return f"scored_classes is {scored}; expected different numbers from 0 to {len(classes) - 1}"
     return ""
+
+
+def _shown_names(record: Record) -> list[str]:
+    """Return what figures and tables call a row and its columns."""
+    options = record.method.get("set_options", {})
+    return [
+        record.identity["method"]["name"],
+        record.method.get("variant", ""),
+        *(f"{key}={value}" for key, value in options.items()),
+        *record.identity["dataset"]["modalities"],
+        *record.classes,
+    ]

@@ -138,6 +138,14 @@ def test_everything_leaves_out_the_view_that_a_metric_does_not_have(call, result
     assert (tmp_path / "all" / "scenario.md").exists()
 
 
+def test_files_of_an_earlier_report_beside_the_new_ones_are_pointed_out(call, results, tmp_path):
+    left = tmp_path / "all" / "9-scores.txt"
+    assert "warning" not in call("report", results, "--all", tmp_path / "all")[2]
+    left.touch()
+    _, _, err = call("report", results, "--all", tmp_path / "all")
+    assert f"warning: not of this report, though beside it: {left}; use a new" in err
+
+
 def test_extras_are_called_after_the_tables_with_the_report(call, results, tmp_path, monkeypatch):
     seen = []
 

@@ -13,6 +13,9 @@ SPOILT = {
     "training.seconds": lambda content: content["training"].pop("seconds"),
     "environment.device": lambda content: content["environment"].pop("device"),
     "no-peek was not proved in ['irrg']": lambda content: content["no_peek"].remove("irrg"),
+    r"names '\u202egnp'; expected characters that can be printed": lambda content: content["method"].update(
+        variant="\u202egnp"
+    ),
     "the record was changed after it was written": lambda content: content["identity"].update(seed=7),
 }
 """What the error has to say -> the change."""

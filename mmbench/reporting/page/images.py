@@ -21,6 +21,8 @@ from mmbench.profiling.figure_style import STYLE
 from mmbench.reporting.figures.pictures import Colour
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_ZLIB_LEVEL = 7
+"""A tenth more bytes than level 9 in a sixth of the time."""
 _JPEG_LEVEL = 88
 """Of 100: no difference to be seen at the size of a page."""
 
@@ -47,7 +49,7 @@ def palette_png(indices: NDArray[np.uint8], colours: Sequence[Colour]) -> bytes:
     chunks = (
         (b"IHDR", header),
         (b"PLTE", bytes(value for colour in colours for value in colour)),
-        (b"IDAT", zlib.compress(lines.tobytes(), 9)),
+        (b"IDAT", zlib.compress(lines.tobytes(), _ZLIB_LEVEL)),
         (b"IEND", b""),
     )
     return _SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks)

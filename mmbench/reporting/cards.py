@@ -155,8 +155,13 @@ def _count(modules: Sequence[nn.Module]) -> int:
 def _describe_patterns(method: Method) -> str:
     """Say which modalities the samples of a training have, and from when, under the method's own hiding."""
     phases: list[tuple[int, str]] = []
+    before = None
     for step in range(_STEPS):
-        words = _describe_distribution(method.patterns(step, _STEPS), list(method.modalities))
+        distribution = method.patterns(step, _STEPS)
+        if distribution == before:
+            continue
+        before = distribution
+        words = _describe_distribution(distribution, list(method.modalities))
         if not phases or phases[-1][1] != words:
             phases.append((step, words))
     if len(phases) == 1:

@@ -73,7 +73,8 @@ def one_line(text: str) -> str:
     Characters that turn the direction of what follows, and halves of characters, which no file can hold,
     become the replacement character.
     """
-    return " ".join("".join(map(_printable, text)).split())
+    # Nearly every text is printable, which shows far sooner than letter by letter.
+    return " ".join((text if text.isprintable() else "".join(map(_printable, text))).split())
 
 
 def _printable(character: str) -> str:

@@ -86,7 +86,7 @@ def test_list_names_methods_datasets_and_recipes(call):
         (["run", "-m", "shaspec", "-d", "synthetic", "--dataset-option", "seed=["], 2, "not YAML"),
         (["info", "shapsec"], 3, "Did you mean 'shaspec'?"),
         (["evaluate", "/no/weights.safetensors"], 4, "cannot be read"),
-        (["report", "/no/records"], 4, "no records"),
+        (["report", "/no/records"], 4, "/no/records: is not there; expected a folder of records"),
     ],
 )
 def test_bad_input_is_one_line_with_its_code(call, arguments, code, message, tmp_path):

@@ -88,7 +88,8 @@ def test_a_folder_is_found_by_the_variable_that_runs_read(isprs, call, monkeypat
 def test_all_files_show_the_folder_that_is_said(isprs, call, tmp_path, monkeypatch):
     dataset, results = isprs
     seen = []
-    monkeypatch.setattr(files, "save_figure", lambda figure, path: None)
+    (tmp_path / "out" / "figures").mkdir(parents=True)
+    monkeypatch.setattr(files, "save_figure", lambda figure, path: path.touch())
     draw = files.draw_panels
     monkeypatch.setattr(
         files, "draw_panels", lambda view, *a, **k: (seen.append(view), draw(view, *a, **k))[1]

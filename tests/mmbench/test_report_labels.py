@@ -45,8 +45,9 @@ def test_full_labels_are_read_from_their_own_matrices(store_record, tmp_path):
     assert found.scenarios["full"]["oa"] == pytest.approx(250 / 300)
 
 
-def test_records_without_full_labels_say_so_and_what_to_do(tmp_path, capsys):
-    assert main(["report", str(LAPTOP), "--labels", "full"]) == 4
+def test_records_without_full_labels_say_so_and_what_to_do(store_record, tmp_path, capsys):
+    store_record("it", 0, {"full": [0.1], "irrg": [0.2], "ndsm": [0.3]})
+    assert main(["report", str(tmp_path), "--labels", "full"]) == 4
     assert "Run the cell again" in capsys.readouterr().err
 
 

@@ -35,6 +35,8 @@ class ForeignRecords:
     ) -> Path:
         """Copy a stored record and return the path of the copy.
 
+        Of its matrices those of the labels of its scores are copied; its predictions are not.
+
         Args:
             number: Its place in the order of the ids.
             change: Changes the content in place.
@@ -44,7 +46,8 @@ class ForeignRecords:
         """
         source = sorted(_STORED.glob("*.json"))[number]
         content = json.loads(source.read_text(encoding="utf-8"))
-        matrices = load_file(source.with_suffix(".safetensors"))
+        stored = load_file(source.with_suffix(".safetensors"))
+        matrices = {name: stored[name] for name in content["scenarios"]}
         if recount is not None:
             recount(matrices)
         if change is not None:

@@ -190,7 +190,7 @@ def test_the_export_is_json_like_any_record(foreign, tmp_path):
     foreign.add(0, _betray)
     export_anonymous(foreign.folder, tmp_path / "out")
     content = json.loads(next((tmp_path / "out").glob("*.json")).read_text())
-    assert set(content["provenance"]) == {"mmbench", "pixels", "split", "started"}
+    assert set(content["provenance"]) == {"label_policies", "mmbench", "pixels", "split", "started"}
     assert content["provenance"]["split"] == "own split"
     assert content["method"]["origin"] == "plug-in"
     assert "cores" not in content["environment"]

@@ -76,6 +76,30 @@ def test_a_run_gives_every_figure_and_the_tiles_on_which_methods_differ(trained,
     assert all(path.read_bytes()[:4] in (b"%PDF", b"\x89PNG") for path in tmp_path.iterdir())
 
 
+def test_more_methods_than_a_figure_holds_are_divided_among_several(
+    trained, tmp_path, monkeypatch, quick, drawn
+):
+    monkeypatch.setattr(files, "MOST_METHODS", 1)
+    names = _written(trained, tmp_path)
+    assert {name for name in names if "tile" in name} == set(
+        _names([f"tile{tile}-{part}" for tile in (1, 2) for part in (1, 2)])
+    )
+    assert [len(methods) for _, methods in drawn] == [1, 1, 1, 1]
+    assert drawn[0][1].keys() != drawn[1][1].keys()
+
+
+def test_more_methods_than_the_panels_show_are_counted(trained, tmp_path, monkeypatch, quick):
+    captions = []
+    monkeypatch.setattr(files, "_METHODS_OF_PANELS", 1)
+    draw = files.draw_panels
+    monkeypatch.setattr(
+        files, "draw_panels", lambda *a, below, **k: (captions.append(below), draw(*a, below=below, **k))[1]
+    )
+    _written(trained, tmp_path)
+    assert captions
+    assert all("; 1 of 2 methods; " in words for words in captions)
+
+
 def test_records_without_predictions_give_the_figures_of_their_scores(tmp_path, store_record, quick):
     for seed in range(2):
         store_record("one", seed, _WRONG)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from mmbench.errors import DataError, MMBenchError
+from mmbench.predictions import Predictions
 from mmbench.profiling.figure_style import save_figure
 from mmbench.records import Record
 from mmbench.reporting.data_places import DEFAULT_PLACE, DataPlace
@@ -22,7 +25,7 @@ from mmbench.reporting.matrices import load_matrices
 
 _LOG = logging.getLogger("mmbench")
 FORMATS = ("pdf", "png")
-_PANEL_TILES = 2
+_PANEL_TILES, _METHODS_OF_PANELS = 2, 12
 _SCENARIOS_OF_PANELS = 7
 """All of three modalities; of four the first ones, with which most is present."""
 
@@ -78,10 +81,10 @@ def _figures(
 def _panels(
     results: Path, records: Sequence[Record], board: Leaderboard, place: DataPlace
 ) -> Iterator[tuple[str, Figure]]:
-    """Yield panels of the most disputed tiles: the first rows, each with its first seed."""
+    """Yield panels of the most disputed tiles: each row with its first seed."""
     by_id = {record.id: record for record in records}
     firsts = {row.label: by_id[row.results[0].record] for row in board.rows}
-    methods = stored_predictions(results, firsts, MOST_METHODS)
+    methods = stored_predictions(results, firsts, _METHODS_OF_PANELS)
     if not methods:
         return
     first = firsts[next(iter(methods))]
@@ -94,18 +97,31 @@ def _panels(
     seeds = sorted({firsts[label].identity["seed"] for label in methods})
     shown = list(methods.values())
     tiles = most_disputed(shown, scenarios, _PANEL_TILES)
+    left_out = f"; {len(methods)} of {len(firsts)} methods" if len(methods) < len(firsts) else ""
+    parts = _parts(methods)
     for number, view in enumerate(views_at_hand(results, first, shown[0], tiles, place), 1):
-        yield (
-            f"tile{number}",
-            draw_panels(
-                view,
-                methods,
-                scenarios,
-                legend,
-                title=f"Tile {view.tile_id}: what each method predicts",
-                below=f"{board.conditions}; shown: seed {', '.join(map(str, seeds))}; {_words(view)}",
-            ),
-        )
+        for turn, part in enumerate(parts, 1):
+            several = len(parts) > 1
+            yield (
+                f"tile{number}-{turn}" if several else f"tile{number}",
+                draw_panels(
+                    view,
+                    part,
+                    scenarios,
+                    legend,
+                    title=f"Tile {view.tile_id}: what each method predicts"
+                    f"{f' ({turn} of {len(parts)})' if several else ''}",
+                    below=f"{board.conditions}; shown: seed {', '.join(map(str, seeds))}{left_out}; "
+                    f"{_words(view)}",
+                ),
+            )
+
+
+def _parts(methods: Mapping[str, Predictions]) -> list[dict[str, Predictions]]:
+    """Divide methods among as few figures as hold them, as evenly as can be."""
+    size = math.ceil(len(methods) / math.ceil(len(methods) / MOST_METHODS))
+    items = iter(methods.items())
+    return [dict(part) for part in iter(lambda: list(itertools.islice(items, size)), [])]
 
 
 def _words(view: TileView) -> str:

@@ -32,6 +32,15 @@ def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> pytest.Module
     return Skipped.from_parent(parent, path=module_path)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick() -> Iterator[None]:
+    """Save two fifths of the time: the interpreter leaves out what changes no result."""
+    from tests.kernels.interpreted.quick_interpreter import quick_interpreter
+
+    with quick_interpreter():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def guard() -> Iterator[Any]:
     """Refuse accesses outside of the tensors of a launch, and atomics."""

@@ -41,7 +41,7 @@ gpu: $(READY)  ## tests, times and a profile on a CUDA device, all in gpu_report
 	-$(BIN)/python -m pytest -m gpu -q --junitxml $(GPU)/tests.xml
 	-$(BIN)/python -m pytest benchmarks/bench_operators.py --benchmark-only -q --operators $(GPU)/operators.json
 	-$(BIN)/python -m pytest benchmarks/bench_methods.py --benchmark-only -q --benchmark-json $(GPU)/methods.json
-	-$(BIN)/python -m mmbench profile gemmnet --dataset synthetic --device cuda --json $(GPU)/profile.json
+	-$(BIN)/python -m mmbench profile --methods gemmnet --dataset synthetic --device cuda --json $(GPU)/profile.json
 	$(BIN)/python benchmarks/gpu_report.py $(GPU) --output gpu_report.json
 
 clean:

@@ -263,22 +263,29 @@ def state(run: Run, cell: Cell, stored: list[Record] | None = None) -> State:
         if record.status == "done":
             return State("done")
         return State("failed", (record.error or {}).get("message", ""))
-    for record in stored if stored is not None else read_records(run.results):
-        old = record.identity
-        if (
-            (old["method"]["name"], record.method.get("variant", "")) == (cell.name, cell.variant)
-            and old["seed"] == cell.seed
-            and old["dataset"]["name"] == run.dataset_name
-            and record.recipe_name == run.recipe.name
-        ):
-            return State("stale", _first_differences(old, wanted))
-    return State("missing")
+    others = [
+        record.identity
+        for record in (stored if stored is not None else read_records(run.results))
+        if (record.identity["method"]["name"], record.method.get("variant", "")) == (cell.name, cell.variant)
+        and record.identity["seed"] == cell.seed
+        and record.identity["dataset"]["name"] == run.dataset_name
+        and record.recipe_name == run.recipe.name
+    ]
+    if not others:
+        return State("missing")
+    nearest = min(others, key=lambda other: len(_differing(other, wanted)))
+    return State("stale", _first_differences(nearest, wanted))
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return the dotted keys in which two identities differ."""
+    before, after = flatten(old), flatten(new)
+    return [k for k in {**before, **after} if before.get(k) != after.get(k)]
 
 
 def _first_differences(old: Mapping[str, Any], new: Mapping[str, Any], limit: int = 3) -> str:
     """Name the keys in which two identities differ, with both values where they are short."""
-    before, after = _flatten(old), _flatten(new)
-    changed = [k for k in {**before, **after} if before.get(k) != after.get(k)]
+    before, after, changed = flatten(old), flatten(new), _differing(old, new)
     words = [
         f"{key} changed" if key.startswith("code.") else f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
         for key in changed[:limit]
@@ -286,9 +293,9 @@ def _first_differences(old: Mapping[str, Any], new: Mapping[str, Any], limit: in
     return "; ".join(words) + (f"; and {len(changed) - limit} more" if len(changed) > limit else "")
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the leaves of nested mappings by dotted key."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        leaves |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        leaves |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return leaves

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -27,6 +28,7 @@ from mmbench.errors import DataError
 from mmbench.predictions import Predictions, load_predictions, save_predictions
 from mmbench.recipe import explain
 from mmbench.registry import Entry
+from mmbench.settings_files import quote
 from mmbench.sources import hash_sources, with_private_imports
 
 PROTOCOL_VERSION = 1
@@ -144,15 +146,14 @@ def write_record(
     Returns:
         The path of the JSON.
     """
-    results.mkdir(parents=True, exist_ok=True)
     path = record_path(results, record.id)
     if confusions is not None:
-        _replace(path.with_suffix(".safetensors"), lambda part: save_file(dict(confusions), part))
+        write_whole(path.with_suffix(".safetensors"), lambda part: save_file(dict(confusions), part))
     if predictions is not None:
         beside = predictions_path(results, record.id)
-        _replace(beside, lambda part: save_predictions(part, predictions))
+        write_whole(beside, lambda part: save_predictions(part, predictions))
     text = record.model_dump_json(indent=1)
-    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
     return path
 
 
@@ -161,8 +162,14 @@ def matrix_name(scenario: str, policy: str) -> str:
     return f"{scenario}@{policy}"
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place, flush it to disk and rename it there: whole or not at all."""
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place, flush it to disk and rename it there: whole or not at all.
+
+    Args:
+        path: Its place; the folder is made if it is not there.
+        write: Writes the content into the file it is given.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     part = Path(name)
@@ -180,14 +187,34 @@ def read_record(path: Path) -> Record:
     """Read one record.
 
     Raises:
-        DataError: If the file is not a record of this schema.
+        DataError: If the file is not a record of this schema, or holds a number that is not finite. JSON has
+            no word for one: a run writes null, and what is made of records must be JSON as well.
     """
     try:
-        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+        record = Record.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         raise DataError(f"record {path}: {explain(error)}; it was not written by this version") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"record {path}: cannot be read ({error})") from error
+    if (keys := _not_finite(dict(record))) is not None:
+        raise DataError(
+            f"record {path}: {quote('.'.join(keys))} is not a finite number; a run writes null there. Take "
+            "the record out of the folder, or run its cell again"
+        )
+    return record
+
+
+def _not_finite(value: Any) -> list[str] | None:
+    """Return the keys that lead to the first number that is not finite, None if all are."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else []
+    children = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for key, child in children:
+        if (keys := _not_finite(child)) is not None:
+            return [str(key), *keys]
+    return None
 
 
 def read_records(results: Path) -> list[Record]:

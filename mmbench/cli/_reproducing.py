@@ -61,6 +61,7 @@ def reproduce(
     recipe_file, on = place / f"{record.id}.yaml", device or wanted.device
     _say(record, wanted, changed, wanted.command(recipe_file, place, on, *_about_data(root, split_file)))
     if dry_run:
+        typer.echo(f"nothing was written: save the recipe above as {recipe_file} before the command")
         return
     _write_new(recipe_file, wanted.recipe)
     split = None if split_file else wanted.split or None

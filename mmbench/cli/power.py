@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mmbench.cli import _statistics as shared
+from mmbench.cli import _scoring as shared
 from mmbench.cli.data._json import STANDARD_OUTPUT, JsonTarget, write_json
 from mmbench.errors import InvalidRecipeError
 

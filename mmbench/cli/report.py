@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmbench.cli import _options as options
+from mmbench.cli import _scoring as shared
 from mmbench.errors import InvalidRecipeError
 
 if TYPE_CHECKING:
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
     from mmbench.reporting.table_model import Table
 
 _FORMATS = ("console", "markdown", "latex", "csv", "json", "html")
-_METRICS = ("miou", "mf1", "oa", "kappa")
 _VIEWS = ("scenario", "class", "summary", "cost", "tradeoff", "subsets", "regime")
-_LABELS = ("eroded", "full", "five-class")
 
 
 def report(
@@ -28,19 +27,17 @@ def report(
         typer.Option(
             "--format",
             "-f",
-            help="console, markdown, latex, html, csv (tidy rows; with --view that table) or json.",
+            help="console, markdown, latex, html (the page; with --view that table), csv (tidy rows; with "
+            "--view that table) or json.",
         ),
     ] = "console",
     view: Annotated[
-        str | None, typer.Option("--view", help=f"{', '.join(_VIEWS)}; scenario if not given.")
+        str | None, typer.Option("--view", help=f"{', '.join(_VIEWS)}; scenario where a format needs one.")
     ] = None,
-    metric: Annotated[str, typer.Option("--metric", help="miou, mf1, oa or kappa.")] = "miou",
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", help="eroded, full or five-class, from the stored matrices."),
-    ] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Only this dataset.")] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", "-r", help="Only this recipe.")] = None,
+    metric: shared.MetricName = "miou",
+    labels: shared.LabelPolicy = None,
+    dataset: shared.OnlyDataset = None,
+    recipe: shared.OnlyRecipe = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to a file.")] = None,
     everything: Annotated[
         Path | None, typer.Option("--all", help="Write every view in every format into this folder.")
@@ -49,21 +46,27 @@ def report(
         list[Path] | None,
         typer.Option("--cost", help="A profile's JSON: its costs beside the scores. May be repeated."),
     ] = None,
+    root: options.Root = None,
+    split_file: options.SplitFile = None,
 ) -> None:
-    """Make tables from stored records; runs nothing."""
+    """Make tables, or a page, from stored records; runs nothing.
+
+    --root and --split-file say where the data lie, for the pictures of tiles.
+    """
     options.check_choice("--format", style, _FORMATS)
-    options.check_choice("--metric", metric, _METRICS)
+    shared.check_scoring(metric, labels)
     if view is not None:
         options.check_choice("--view", view, _VIEWS)
-    if labels is not None:
-        options.check_choice("--labels", labels, _LABELS)
     _check_together(style, view, out, everything, cost)
     made = _read(results, metric, labels, dataset, recipe, may_be_empty=bool(cost))
+    made = _with_place(made, root, split_file, pictures=everything is not None or _is_page(style, view, cost))
     if everything is not None:
         from mmbench.reporting.bundle import write_all
 
-        for path in write_all(made, everything):
+        written = write_all(made, everything)
+        for path in written:
             typer.echo(f"wrote {path}", err=True)
+        _warn_of_others(written)
         return
     text = _text(made, style, view, cost or [])
     if out is None:
@@ -94,6 +97,41 @@ def _check_together(
         raise InvalidRecipeError(f"--cost makes a table of its own; expected it without --view {view}")
 
 
+def _warn_of_others(written: list[Path]) -> None:
+    """Say that files of an earlier report lie among those of this one."""
+    others = {path for folder in {p.parent for p in written} for path in folder.iterdir() if path.is_file()}
+    if left := sorted(others - set(written)):
+        typer.echo(
+            f"warning: not of this report, though beside it: {left[0]}"
+            f"{f' and {len(left) - 1} more files' if len(left) > 1 else ''}; use a new folder",
+            err=True,
+        )
+
+
+def _is_page(style: str, view: str | None, cost: list[Path] | None) -> bool:
+    """Whether the page is asked for, and not a table."""
+    return style == "html" and view is None and not cost
+
+
+def _with_place(made: Report, root: Path | None, split_file: Path | None, *, pictures: bool) -> Report:
+    """Return a report that knows where its data lie.
+
+    Raises:
+        InvalidRecipeError: If it was said where and there are no pictures, or data of several datasets.
+    """
+    from dataclasses import replace
+
+    from mmbench.reporting.data_places import DataPlace
+
+    place = DataPlace(root, split_file)
+    if place.is_said and not pictures:
+        raise InvalidRecipeError(
+            "--root and --split-file are for pictures of tiles; expected them with --all or --format html"
+        )
+    place.check_fits(made.records)
+    return replace(made, place=place)
+
+
 def _read(
     results: Path,
     metric: str,
@@ -108,20 +146,13 @@ def _read(
     Raises:
         DataError: If there is none, or their matrices are needed and missing.
     """
-    from mmbench.errors import DataError
-    from mmbench.records import read_records
     from mmbench.reporting.bundle import Report
     from mmbench.reporting.leaderboard import leaderboards
     from mmbench.reporting.rescoring import rescored
+    from mmbench.reporting.selection import read_matching
     from mmbench.reporting.standings import with_standings
 
-    records = [
-        record
-        for record in read_records(results)
-        if dataset in (None, record.identity["dataset"]["name"]) and recipe in (None, record.recipe_name)
-    ]
-    if not records and not may_be_empty:
-        raise DataError(f"no records in {results} match; expected those of 'mmbench run --results {results}'")
+    records = read_matching(results, dataset, recipe, may_be_empty=may_be_empty)
     if labels is not None:
         records = rescored(results, records, labels)
     boards = [
@@ -148,6 +179,8 @@ def _text(made: Report, style: str, view: str | None, cost: list[Path]) -> str:
         return report_json(made.boards, made.command)
     if style == "csv" and view is None and not cost:
         return tidy_csv(made.boards)
+    if _is_page(style, view, cost):
+        return made.page()
     tables = _cost_tables(made, cost) if cost else made.tables(view or "scenario")
     return tables_text(tables, style)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmbench.errors import InvalidRecipeError
 from mmbench.records import Record
 from mmbench.reporting.cost_views import record_cost_view, tradeoff_view
+from mmbench.reporting.data_places import DEFAULT_PLACE, DataPlace
 from mmbench.reporting.exports import report_json, tables_csv, tidy_csv
 from mmbench.reporting.html_tables import html_page
 from mmbench.reporting.leaderboard import Leaderboard
@@ -40,17 +41,29 @@ class Report:
         records: Those that were asked for, scored under the label policy of the boards.
         boards: Of these records.
         command: As typed.
+        place: Where the data behind the records lie, for pictures of them.
     """
 
     results: Path
     records: Sequence[Record]
     boards: Sequence[Leaderboard]
     command: str
+    place: DataPlace = DEFAULT_PLACE
 
     def tables(self, view: str) -> list[Table]:
         """Return the tables of a view, the command at the head of where they come from."""
         tables = VIEWS[view](self.boards)
         return [replace(table, origin=(f"made by: {self.command}", *table.origin)) for table in tables]
+
+    def page(self) -> str:
+        """Return the page that shows, sorts and explains everything, in one file.
+
+        Raises:
+            MMBenchError: If it was said where the data lie, and they are not the recorded ones.
+        """
+        from mmbench.reporting.page.document import page_text  # tables alone need no drawing library
+
+        return page_text(self.results, self.records, self.boards, self.command, self.place)
 
 
 Extra = Callable[[Report, Path], Sequence[Path]]
@@ -61,14 +74,14 @@ def _figures(report: Report, folder: Path) -> list[Path]:
     """Write the figures into a folder of their own."""
     from mmbench.reporting.figures.files import write_figures  # tables alone need no drawing library
 
-    return write_figures(report.results, report.records, report.boards, folder / "figures")
+    return write_figures(report.results, report.records, report.boards, folder / "figures", report.place)
 
 
 def _page(report: Report, folder: Path) -> list[Path]:
-    """Write the page that shows, sorts and explains everything."""
-    from mmbench.reporting.page.document import write_page
-
-    return write_page(report.results, report.records, report.boards, report.command, folder)
+    """Write the page."""
+    path = folder / "report.html"
+    path.write_text(report.page(), encoding="utf-8")
+    return [path]
 
 
 EXTRAS: tuple[Extra, ...] = (_figures, _page)
@@ -84,6 +97,9 @@ def write_all(report: Report, folder: Path) -> list[Path]:
 
     Returns:
         The files, in the order of writing.
+
+    Raises:
+        MMBenchError: If it was said where the data lie, and they are not the recorded ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {"scores.csv": tidy_csv(report.boards), "scores.json": report_json(report.boards, report.command)}

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmbench.errors import DataError
-from mmbench.metrics import ClassMetric, Metric
+from mmbench.metrics import METRICS, ClassMetric, Metric
 from mmbench.reporting.matrices import MethodMatrices, ScoreBoard
-from mmbench.reporting.rows import WORST
+from mmbench.reporting.rows import CLASS_METRIC_OF, WORST
 from mmbench.statistics import (
     DEFAULT_DRAWS,
     Estimate,
@@ -27,7 +27,7 @@ from mmbench.statistics import (
     tile_contributions,
 )
 
-CLASS_METRICS: dict[Metric, ClassMetric] = {"miou": "iou", "mf1": "f1", "oa": "iou", "kappa": "iou"}
+CLASS_METRICS: dict[Metric, ClassMetric] = {metric: CLASS_METRIC_OF.get(metric, "iou") for metric in METRICS}
 """By which classes are held against each other."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmbench.reporting.comparison import CLASS_METRICS, Comparison
+from mmbench.reporting.disagreement import Disagreement
 from mmbench.reporting.estimate_words import (
     ALPHA,
     estimate_json,
@@ -14,13 +15,16 @@ from mmbench.reporting.estimate_words import (
     points,
 )
 from mmbench.reporting.leaderboard import Leaderboard
-from mmbench.reporting.rows import MEAN, METRIC_NAMES, WORST, number_words
+from mmbench.reporting.rows import CLASS_METRIC_NAMES, MEAN, METRIC_NAMES, WORST, number_words
 from mmbench.reporting.table_model import Table
 from mmbench.statistics import LEVEL
 
 SCHEMA_VERSION = 1
-_CLASS_NAMES = {"iou": "IoU", "f1": "F1"}
 _COLUMN_WORDS = {MEAN: "mean over scenarios", WORST: "worst scenario"}
+_APART, _DIFFER = "pixels apart (%)", "pixels differ (%)"
+
+Windows = Disagreement | str
+"""What the stored predictions of both say, or why they were not held against each other."""
 
 
 def verdict(found: Comparison) -> str:
@@ -44,18 +48,19 @@ def verdict(found: Comparison) -> str:
     )
 
 
-def comparison_tables(board: Leaderboard, found: Comparison) -> list[Table]:
+def comparison_tables(board: Leaderboard, found: Comparison, windows: Windows) -> list[Table]:
     """Return the differences by scenario, how far seeds and tiles agree, then classes and tiles.
 
     Args:
         board: In which both stand.
         found: The comparison.
+        windows: Of the same records.
     """
     return [
         _difference_table(board, found),
-        _agreement_table(found),
+        _agreement_table(found, windows),
         _class_table(found),
-        _tile_table(found),
+        _tile_table(found, windows),
     ]
 
 
@@ -95,25 +100,49 @@ def _difference_table(board: Leaderboard, found: Comparison) -> Table:
     )
 
 
-def _agreement_table(found: Comparison) -> Table:
+def _agreement_table(found: Comparison, windows: Windows) -> Table:
     """Return for how many seeds and tiles each is ahead, and how much the predictions differ."""
     return Table(
         title="Agreement of seeds and tiles",
-        headers=("scenario", "seeds A", "seeds B", "tiles A", "tiles B", "pixels apart (%)"),
+        headers=("scenario", "seeds A", "seeds B", "tiles A", "tiles B", _APART, _DIFFER),
         rows=tuple(
-            (c.column, *(str(number) for number in (*c.seeds, *c.tiles)), _at_least(c.apart))
+            (
+                c.column,
+                *(str(number) for number in (*c.seeds, *c.tiles)),
+                _at_least(c.apart),
+                in_points(_differ(windows, c.column)),
+            )
             for c in found.columns
         ),
         notes=(
             "seeds A: for how many seeds A is ahead; tiles A: how many tiles speak for A.",
-            "pixels apart: on which both predict different classes; matrices tell the least share only.",
+            f"{_APART}: on which both predict different classes, of those that are scored; matrices tell the "
+            "least share only.",
+            f"{_DIFFER}: {_differ_words(windows)}.",
         ),
     )
 
 
+def _differ_words(windows: Windows) -> str:
+    """Say what was counted pixel by pixel, or why nothing was."""
+    if isinstance(windows, str):
+        return f"not known, {windows}"
+    return "on which both do, counted one by one, in the window that is stored of each tile; scored or not"
+
+
+def _why_not(windows: Windows) -> str:
+    """Return why predictions were not held against each other, "" if they were."""
+    return windows if isinstance(windows, str) else ""
+
+
+def _differ(windows: Windows, column: str, tile: str | None = None) -> float | None:
+    """Return the share of pixels of stored windows on which both differ, None where it is not known."""
+    return None if isinstance(windows, str) else windows.share(column, tile)
+
+
 def _class_table(found: Comparison) -> Table:
     """Return the differences by class, the largest first."""
-    name = _CLASS_NAMES[CLASS_METRICS[found.metric]]
+    name = CLASS_METRIC_NAMES[CLASS_METRICS[found.metric]]
     ordered = sorted(found.classes, key=lambda c: -c.difference.value if c.difference else 0.0)
     return Table(
         title=f"{name} (%) by class, {_column_words(found)}",
@@ -133,11 +162,11 @@ def _class_table(found: Comparison) -> Table:
     )
 
 
-def _tile_table(found: Comparison) -> Table:
+def _tile_table(found: Comparison, windows: Windows) -> Table:
     """Return the differences by tile, what speaks most for A first."""
     return Table(
         title=f"{METRIC_NAMES[found.metric]} (%) by tile, {_column_words(found)}",
-        headers=("tile", "pixels", "A", "B", "A - B", "contribution", "pixels apart (%)"),
+        headers=("tile", "pixels", "A", "B", "A - B", "contribution", _APART, _DIFFER),
         rows=tuple(
             (
                 t.name,
@@ -147,6 +176,7 @@ def _tile_table(found: Comparison) -> Table:
                 in_points(None if t.first is None or t.second is None else t.first - t.second, 2, sign=True),
                 in_points(t.contribution, 2, sign=True),
                 _at_least(t.apart),
+                in_points(_differ(windows, found.column, t.name)),
             )
             for t in found.tiles
         ),
@@ -157,12 +187,13 @@ def _tile_table(found: Comparison) -> Table:
     )
 
 
-def comparison_json(board: Leaderboard, found: Comparison) -> dict[str, Any]:
+def comparison_json(board: Leaderboard, found: Comparison, windows: Windows) -> dict[str, Any]:
     """Return a comparison as numbers; scores and differences in points.
 
     Args:
         board: In which both stand.
         found: The comparison.
+        windows: Of the same records.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -180,6 +211,7 @@ def comparison_json(board: Leaderboard, found: Comparison) -> dict[str, Any]:
         "seeds": list(found.seeds),
         "left_out": list(found.left_out),
         "verdict": verdict(found),
+        "predictions": {"compared": not isinstance(windows, str), "why_not": _why_not(windows)},
         "swap_test": {"exact": found.exact, "smallest_p_value": found.smallest_p_value},
         "scenarios": [
             {
@@ -191,6 +223,7 @@ def comparison_json(board: Leaderboard, found: Comparison) -> dict[str, Any]:
                 "tiles_ahead": list(c.tiles),
                 "seeds_ahead": list(c.seeds),
                 "pixels_apart_at_least": points(c.apart),
+                "pixels_differ": points(_differ(windows, c.column)),
             }
             for c in found.columns
         ],
@@ -214,6 +247,7 @@ def comparison_json(board: Leaderboard, found: Comparison) -> dict[str, Any]:
                 "second": points(t.second),
                 "contribution": points(t.contribution),
                 "pixels_apart_at_least": points(t.apart),
+                "pixels_differ": points(_differ(windows, found.column, t.name)),
             }
             for t in found.tiles
         ],

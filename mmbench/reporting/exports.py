@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmbench._version import __version__
+from mmbench.metrics import CLASS_METRICS, METRICS
 from mmbench.reporting.escaping import csv_cell
 from mmbench.reporting.leaderboard import Leaderboard
-from mmbench.reporting.rows import METRIC_NAMES, Row, SeedResult
+from mmbench.reporting.rows import Row, SeedResult
 from mmbench.reporting.table_model import MISSING, Cell, Figure, Table
 
 SCHEMA, SCHEMA_VERSION = "mmbench.report", 1
@@ -37,8 +38,6 @@ TIDY_COLUMNS = (
 )
 """Of the tidy CSV; `value` is in [0, 1], empty where undefined; `class` is empty for scores of all."""
 
-_BY_CLASS = ("iou", "f1")
-
 
 def tidy_csv(boards: Sequence[Leaderboard]) -> str:
     """Return one row for each method, seed, scenario and metric, and one a class for IoU and F1."""
@@ -61,12 +60,12 @@ def _tidy_rows(board: Leaderboard, row: Row, result: SeedResult) -> Iterator[lis
     record = csv_cell(result.record)
     for scenario, scores in result.scenarios.items():
         place = csv_cell(scenario)
-        for metric in METRIC_NAMES:
+        for metric in METRICS:
             yield [*before, place, metric, "", _value(scores.get(metric)), record]
-        for metric in _BY_CLASS:
-            for number, value in enumerate(scores.get(metric, ())):
+        for class_metric in CLASS_METRICS:
+            for number, value in enumerate(scores.get(class_metric, ())):
                 name = board.classes[number] if number < len(board.classes) else str(number)
-                yield [*before, place, metric, csv_cell(name), _value(value), record]
+                yield [*before, place, class_metric, csv_cell(name), _value(value), record]
 
 
 def _plain(fact: Any) -> Any:

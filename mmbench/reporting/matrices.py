@@ -5,6 +5,7 @@ Axes: S seeds, T tiles, C scenarios, K classes (truth in rows, prediction in col
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,16 @@ def load_matrices(results: Path, records: Sequence[Record], policy: str | None =
         scored_classes=tuple(first.scored_classes),
         methods=_by_method(records, read),
     )
+
+
+def reason_of(error: DataError, results: Path) -> str:
+    """Say why matrices cannot be used, without where they lie here: what is made of it goes elsewhere.
+
+    Args:
+        error: Its reason.
+        results: Folder of the records.
+    """
+    return str(error).replace(f"{results}{os.sep}", "")
 
 
 def _check_alike(first: Record, record: Record) -> None:

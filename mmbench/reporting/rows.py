@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmbench.metrics import Metric
+from mmbench.metrics import ClassMetric, Metric
 from mmbench.records import Record
 from mmbench.registry import VARIANT_MARK
 from mmbench.statistics import Summary, summarise
 
-METRIC_NAMES: dict[str, str] = {"miou": "mIoU", "mf1": "mF1", "oa": "OA", "kappa": "kappa"}
+METRIC_NAMES: dict[Metric, str] = {"miou": "mIoU", "mf1": "mF1", "oa": "OA", "kappa": "kappa"}
+CLASS_METRIC_NAMES: dict[ClassMetric, str] = {"iou": "IoU", "f1": "F1"}
+CLASS_METRIC_OF: dict[Metric, ClassMetric] = {"miou": "iou", "mf1": "f1"}
+"""Of a metric that is a mean over classes, what it is the mean of."""
 MEAN, WORST = "mean", "worst"
 """Beside the scenarios among a row's figures."""
 

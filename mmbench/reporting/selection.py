@@ -8,10 +8,12 @@ from pathlib import Path
 
 from mmbench.errors import DataError, InvalidRecipeError, UnknownNameError
 from mmbench.metrics import Metric
-from mmbench.records import Record, read_records
+from mmbench.records import Record
+from mmbench.reporting.disagreement import RecordPair
 from mmbench.reporting.leaderboard import Leaderboard, leaderboards
 from mmbench.reporting.matrices import ScoreBoard, load_matrices
 from mmbench.reporting.rows import Row
+from mmbench.results.verification import read_for_tables
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Selection:
         wanted = [self.records[result.record] for row in rows for result in row.results]
         return load_matrices(self.results, wanted, self.policy)
 
+    def record_pairs(self, one: Row, other: Row) -> list[RecordPair]:
+        """Return the records of two rows, seed by seed of those that both have."""
+        firsts, seconds = ({r.seed: self.records[r.record] for r in row.results} for row in (one, other))
+        return [(firsts[seed], seconds[seed]) for seed in sorted(firsts.keys() & seconds.keys())]
+
     def comparable_boards(self) -> list[Leaderboard]:
         """Return the boards that have rows to compare.
 
@@ -53,6 +60,31 @@ class Selection:
                 "recipe"
             )
         return found
+
+
+def read_matching(
+    results: Path, dataset: str | None, recipe: str | None, *, may_be_empty: bool = False
+) -> list[Record]:
+    """Read the records of a folder that were asked for.
+
+    Args:
+        results: The folder.
+        dataset: Only of this one, or None.
+        recipe: Only of this one, or None.
+        may_be_empty: Whether there need not be any.
+
+    Raises:
+        DataError: If no record matches, or one of the folder is not what a run would have written.
+    """
+    found = [] if may_be_empty and not results.exists() else read_for_tables(results)
+    records = [
+        record
+        for record in found
+        if dataset in (None, record.identity["dataset"]["name"]) and recipe in (None, record.recipe_name)
+    ]
+    if not records and not may_be_empty:
+        raise DataError(f"no records in {results} match; expected those of 'mmbench run --results {results}'")
+    return records
 
 
 def select(
@@ -70,13 +102,7 @@ def select(
     Raises:
         DataError: If no record matches.
     """
-    records = [
-        record
-        for record in read_records(results)
-        if dataset in (None, record.identity["dataset"]["name"]) and recipe in (None, record.recipe_name)
-    ]
-    if not records:
-        raise DataError(f"no records in {results} match; expected those of 'mmbench run --results {results}'")
+    records = read_matching(results, dataset, recipe)
     boards = tuple(leaderboards(records, metric, policy))
     return Selection(results, {record.id: record for record in records}, boards, policy)
 

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmbench.errors import DataError
-from mmbench.records import Record
+from mmbench.records import Record, record_path
 from mmbench.reporting.leaderboard import Leaderboard
-from mmbench.reporting.matrices import load_matrices
-from mmbench.reporting.rows import Row
+from mmbench.reporting.matrices import ScoreBoard, load_matrices, reason_of
+from mmbench.reporting.rows import Row, label_of
+from mmbench.results.matrices import score_problems
 from mmbench.statistics import LEVEL, Estimate, column_scorer, estimates, holm, resample, tie_groups
 
 _MOST_ROWS = 60
@@ -28,24 +29,33 @@ def with_standings(
     """Return a leaderboard that says of each column which rows are tied with its best, and with the next.
 
     Rows that lack a seed or a scenario take no part. Where it cannot be tested the reason is in `untested`.
+    On the way every recorded score is held against the matrices that are read.
 
     Args:
         board: Of these records.
         results: Folder of their matrices.
         records: Read from it.
         policy: Label policy of the scores; None is that of the records.
+
+    Raises:
+        DataError: If a record has scores that do not follow from its matrices.
     """
     rows = board.rows
-    if len(rows) < 2:
+    if not rows:
         return board
     if len(rows) > _MOST_ROWS:
         return replace(board, untested=f"{len(rows)} rows are more than {_MOST_ROWS}; ask for fewer")
     compared = {result.record for row in rows for result in row.results}
     score = column_scorer(board.metric, board.scored_classes)
+    chosen = [record for record in records if record.id in compared]
     try:
-        found = load_matrices(results, [record for record in records if record.id in compared], policy)
+        found = load_matrices(results, chosen, policy)
     except DataError as error:
-        return replace(board, untested=str(error))
+        return board if len(rows) < 2 else replace(board, untested=reason_of(error, results))
+    if policy is None:  # else the scores were derived from these matrices
+        _require_own_scores(results, chosen, found)
+    if len(rows) < 2:
+        return board
     methods = [found.method(row.label) for row in rows]
     resampled = [resample(method.counts, method.seeds, score) for method in methods]
     differences = {
@@ -66,6 +76,19 @@ def with_standings(
         "a row that varies more can be in it below one that is not)"
     )
     return replace(board, standings=standings, group_note=note)
+
+
+def _require_own_scores(results: Path, records: Sequence[Record], found: ScoreBoard) -> None:
+    """Refuse records that claim other scores than their matrices give."""
+    for record in records:
+        method = found.method(label_of(record))
+        of_seed = method.matrices[method.seeds.index(record.identity["seed"])]  # (T, C, K, K)
+        by_scenario = {name: of_seed[:, number] for number, name in enumerate(found.scenarios)}
+        if problems := score_problems(record, by_scenario):
+            raise DataError(
+                f"record {record_path(results, record.id)}: {problems[0]}. Take it out of the folder, or run "
+                f"its cell again; 'mmbench results verify {results}' lists all that is wrong"
+            )
 
 
 def _separated(

@@ -19,15 +19,13 @@ from mmbench.reporting.notes import (
     spread_notes,
 )
 from mmbench.reporting.robustness import MISSING_RATES, robustness
-from mmbench.reporting.rows import MEAN, METRIC_NAMES, WORST, Row
+from mmbench.reporting.rows import CLASS_METRIC_NAMES, CLASS_METRIC_OF, MEAN, METRIC_NAMES, WORST, Row
 from mmbench.reporting.table_model import MISSING, Cell, Figure, RowName, Standing, Table
 from mmbench.statistics import Summary, summarise
 
 View = Callable[[Sequence[Leaderboard]], list[Table]]
 
 _STANDINGS: dict[int, Standing] = {1: "top", 2: "second"}
-_CLASS_METRICS = {"miou": ("iou", "IoU"), "mf1": ("f1", "F1")}
-"""Metric -> (its key by class in a record, its name)."""
 _IDS_A_LINE = 6
 
 
@@ -128,12 +126,12 @@ def class_view(boards: Sequence[Leaderboard]) -> list[Table]:
 
 def _class_table(board: Leaderboard, scenario: str) -> Table:
     """Return the scores of each class under one scenario."""
-    if board.metric not in _CLASS_METRICS:
+    if board.metric not in CLASS_METRIC_OF:
         raise InvalidRecipeError(
             f"--metric {board.metric!r} has no values by class; with --view class expected one of "
-            f"{', '.join(_CLASS_METRICS)}"
+            f"{', '.join(CLASS_METRIC_OF)}"
         )
-    key, word = _CLASS_METRICS[board.metric]
+    key = CLASS_METRIC_OF[board.metric]
     headers = [
         name if number in board.scored_classes else f"({name})" for number, name in enumerate(board.classes)
     ]
@@ -154,7 +152,7 @@ def _class_table(board: Leaderboard, scenario: str) -> Table:
         *spread_notes(board.all_rows),
         *caveats(board),
     ]
-    title = f"{word} (%) by class, scenario {scenario}, {board.conditions}"
+    title = f"{CLASS_METRIC_NAMES[key]} (%) by class, scenario {scenario}, {board.conditions}"
     return _table(board, title, ("method", *headers, METRIC_NAMES[board.metric], "seeds"), cells, notes)
 
 

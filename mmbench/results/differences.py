@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmbench.cells import flatten
 from mmbench.errors import DataError
 from mmbench.records import Record, code_hash
 from mmbench.registry import entry
@@ -70,10 +71,10 @@ def other_changes(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[
         recorded: Identity of the record.
         here: Identity of the cell that would run.
     """
-    now = dict(_leaves(here))
+    now = flatten(here)
     return [
         f"{key}: {quote(value)} -> {quote(now.get(key))}"
-        for key, value in _leaves(recorded)
+        for key, value in flatten(recorded).items()
         if not key.startswith(_OF_CODE) and now.get(key) != value
     ]
 
@@ -111,15 +112,6 @@ def compare(
         )
         for scenario in record.scenarios
     ]
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) of nested mappings."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _percent(score: float | None) -> str:

@@ -1,13 +1,11 @@
-"""The files of records: what a folder holds, how large a file may be, and writing that is whole or not.
+"""The files of records: what a folder holds, and how large a file may be.
 
 A record is `ID.json`; beside it stand its companions and, where it was made, `ID.log`.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,19 +79,3 @@ def require_plain(path: Path, largest_bytes: int) -> None:
         raise DataError(
             f"{path}: has {size} bytes, expected at most {largest_bytes}: mmbench writes none so large"
         )
-
-
-def place(path: Path, content: bytes) -> None:
-    """Write a file beside its place, flush it to disk and rename it there: whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.chmod(0o644)  # mkstemp makes it private
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

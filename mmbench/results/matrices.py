@@ -99,7 +99,7 @@ def _follows(stored: Any, derived: Any) -> bool:
     """Whether a stored score, or a list of them, is what was derived."""
     if isinstance(derived, tuple):
         return (
-            isinstance(stored, list)
+            isinstance(stored, list | tuple)
             and len(stored) == len(derived)
             and all(_follows(*pair) for pair in zip(stored, derived, strict=True))
         )

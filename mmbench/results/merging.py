@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from shutil import copyfile
 
 from mmbench.errors import DataError
-from mmbench.records import read_record
-from mmbench.results.files import COMPANIONS, companion, list_folder, place
+from mmbench.records import read_record, write_whole
+from mmbench.results.files import COMPANIONS, companion, list_folder
 from mmbench.results.verification import require_sound
 
 
@@ -69,7 +71,7 @@ def _complete(paths: Sequence[Path], into: Path) -> None:
         target = into / f"{paths[0].stem}{ending}"
         source = next((s for path in paths if (s := companion(path, ending)).exists()), None)
         if source is not None and not target.exists():
-            place(target, source.read_bytes())
+            write_whole(target, partial(copyfile, source))
 
 
 def _require_no_conflict(places: dict[str, list[Path]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,9 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mmbench.datasets._dataset import Labels
 from mmbench.recipe import explain
 from mmbench.records import PROTOCOL_VERSION, Record
+from mmbench.settings_files import quote
 
 _MOST_MODALITIES = 8
-_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_MOST = 10**18
+"""Of any amount: far beyond what is measured, and sums of such amounts stay numbers."""
+_Amount = Annotated[float, Field(ge=0, le=_MOST)]
+_Count = Annotated[int, Field(ge=0, le=_MOST)]
 
 
 class _Part(BaseModel):
@@ -59,7 +62,7 @@ class _Identity(_Part):
     labels: _Labels
     recipe: _Recipe
     precision: str
-    seed: Annotated[int, Field(ge=0)]
+    seed: _Count
 
 
 class _MethodFacts(_Part):
@@ -76,7 +79,7 @@ class _AnyRecord(_Part):
 
 
 class _TrainedMethod(_MethodFacts):
-    parameters: Annotated[int, Field(ge=0)]
+    parameters: _Count
     sees_hidden_in_training: bool
 
 
@@ -100,11 +103,23 @@ class _ImputationError(_Part):
     l1_of_mean: _Amount
 
 
+class _Work(_Part):
+    flops: _Count
+    bytes: _Count
+    launches: _Count
+
+
+class _Profile(_Part):
+    parameters_inference: _Count
+    inference: dict[str, _Work]
+
+
 class _DoneRecord(_AnyRecord):
     method: _TrainedMethod
     training: _Training
     environment: _Environment
     imputation: dict[str, _ImputationError]
+    profile: _Profile | None
     error: None
 
 
@@ -121,19 +136,18 @@ class _FailedRecord(_AnyRecord):
 def schema_problem(record: Record) -> str:
     """Say in one line what a table could not read of a record; "" if there is nothing.
 
-    Numbers must be finite, the protocol this version's, and a record either finished or failed, not both.
+    The protocol must be this version's, and a record either finished or failed, not both.
     """
     content = record.model_dump()
-    try:
-        json.dumps(content, allow_nan=False)
-    except ValueError as error:
-        return f"holds a number that is none ({error})"
     try:
         (_DoneRecord if record.status == "done" else _FailedRecord).model_validate(content)
     except ValidationError as error:
         return f"{explain(error)}; it was not written by this version"
     if record.identity["protocol"] != PROTOCOL_VERSION:
         return f"is of protocol {record.identity['protocol']}; this version knows {PROTOCOL_VERSION}"
+    for words in _shown_names(record):
+        if not words.isprintable():
+            return f"names {quote(words)}; expected characters that can be printed, on one line"
     classes = range(len(record.classes))
     if not classes or len(set(record.classes)) < len(classes):
         return f"names {len(record.classes)} classes, some twice or none at all; expected different ones"
@@ -141,3 +155,15 @@ def schema_problem(record: Record) -> str:
     if not scored or len(set(scored)) < len(scored) or not set(scored) <= set(classes):
         return f"scored_classes is {scored}; expected different numbers from 0 to {len(classes) - 1}"
     return ""
+
+
+def _shown_names(record: Record) -> list[str]:
+    """Return what figures and tables call a row and its columns."""
+    options = record.method.get("set_options", {})
+    return [
+        record.identity["method"]["name"],
+        record.method.get("variant", ""),
+        *(f"{key}={value}" for key, value in options.items()),
+        *record.identity["dataset"]["modalities"],
+        *record.classes,
+    ]

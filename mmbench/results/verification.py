@@ -120,6 +120,31 @@ def require_sound(folders: Sequence[Path]) -> Verification:
     return found
 
 
+def read_for_tables(folder: Path) -> list[Record]:
+    """Read the records of a folder that tables are made of, in the order of their ids.
+
+    Refused is what no table could say: a record that is not of this schema, was changed after it was written,
+    or lacks the proof of no-peek. What a table does say, such as a scenario that is missing, is not; nor are
+    the matrices read, against which the scores are held where they are.
+
+    Raises:
+        DataError: If the folder is not there, or naming the first record that is refused.
+    """
+    return [_read_for_tables(path) for path in list_folder(folder).records]
+
+
+def _read_for_tables(path: Path) -> Record:
+    """Read one record for a table."""
+    require_plain(path, LARGEST_RECORD_BYTES)
+    record = read_record(path)
+    if words := _identity_problem(path, record) or _no_peek_problem(record):
+        raise DataError(
+            f"record {path}: {words}. Take it out of the folder, or run its cell again; 'mmbench results "
+            f"verify {path.parent}' lists all that is wrong"
+        )
+    return record
+
+
 def verify_record(path: Path) -> SoundRecord | list[str]:
     """Verify one record by itself.
 
@@ -177,11 +202,17 @@ def _content_problems(record: Record) -> Iterator[str]:
     scenarios = [s.name for s in whole_modality_scenarios(list(record.identity["dataset"]["modalities"]))]
     if lacking := [name for name in scenarios if name not in record.scenarios]:
         yield f"lacks the scenarios {quote(lacking)}; every subset of the modalities is scored"
-    if unproved := unproved_cases(record):
-        yield f"no-peek was not proved in {quote(unproved)}; no table may hold it"
+    if words := _no_peek_problem(record):
+        yield words
     if not record.tiles or len(set(record.tiles)) < len(record.tiles):
         yield f"names the test tiles {quote(record.tiles)}; expected different ones"
     yield from _dataset_problems(record)
+
+
+def _no_peek_problem(record: Record) -> str:
+    """Say where it was not proved of a finished record that its method looks at nothing hidden."""
+    unproved = unproved_cases(record) if record.status == "done" else []
+    return f"no-peek was not proved in {quote(unproved)}; no table may hold it" if unproved else ""
 
 
 def _dataset_problems(record: Record) -> Iterator[str]:

@@ -302,10 +302,11 @@ def test_left_out_tokens_are_zeros_and_the_rest_is_the_sequence_without_them(dep
     torch.manual_seed(0)
     transformer = Transformer(TransformerParams(16, 32, heads=4, depth=depth, dropout=0.0)).double()
     tokens, positions = torch.randn(3, 6, 16).double(), torch.randn(1, 6, 16).double()
-    attended = torch.tensor([[True] * 6, [True] * 4 + [False] * 2, [False] * 3 + [True] * 3])
+    attended = torch.tensor([[True, True, True], [True, True, False], [False, True, False]])
     result = transformer(tokens, positions, attended)
-    assert not result[~attended].any()
-    for row, keep in enumerate(attended):
+    kept = attended.repeat_interleave(2, dim=1)  # three modalities of two tokens
+    assert not result[~kept].any()
+    for row, keep in enumerate(kept):
         without = transformer(tokens[row : row + 1, keep], positions[:, keep])[0]
         assert torch.allclose(result[row, keep], without, rtol=0, atol=1e-12)
 

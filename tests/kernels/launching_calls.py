@@ -256,6 +256,7 @@ def model_calls() -> Iterator[Call]:
     models: dict[str, Callable[[], Method]] = {
         "GEMMNet released": lambda: GEMMNet(MODALITIES, 5, preset="released"),
         "mmFormer": lambda: MMFormer(MODALITIES, 5),
+        "mmFormer without absent tokens": lambda: MMFormer(MODALITIES, 5, tokens="skip"),
     }
     for (name, build), mixed in itertools.product(models.items(), (False, True)):
         yield Call(

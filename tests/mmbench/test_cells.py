@@ -10,7 +10,7 @@ from mmbench.cells import Cell, Run, check_options, identity, state
 from mmbench.errors import DataError, InvalidRecipeError, ProtocolError
 from mmbench.execution import run_cell
 from mmbench.metrics import scores
-from mmbench.records import read_confusions, read_record, record_path
+from mmbench.records import read_confusions, read_record, record_path, write_record
 
 
 @pytest.fixture
@@ -68,8 +68,10 @@ def test_what_can_change_a_score_changes_the_id_and_what_cannot_does_not(short_r
     assert identity(dataclasses.replace(short_run, recipe=words), _CELL) == same
 
 
-def test_a_changed_recipe_is_stale_and_says_why(short_run):
-    run_cell(short_run, _CELL)
+def test_a_changed_recipe_is_stale_and_says_how_it_differs_from_the_nearest_record(short_run):
+    record = run_cell(short_run, _CELL)
+    further = record.identity | {"precision": "bfloat16", "recipe": {"training": {"steps": 9}}}
+    write_record(short_run.results, record.model_copy(update={"id": "0" * 16, "identity": further}))
     training = short_run.recipe.training.model_copy(update={"steps": 4})
     changed = dataclasses.replace(
         short_run, recipe=short_run.recipe.model_copy(update={"training": training})

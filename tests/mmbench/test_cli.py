@@ -174,7 +174,7 @@ def test_an_internal_error_is_code_1_and_its_traceback_needs_debug(call, tmp_pat
     def broken(*arguments, **keywords):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("mmbench.records.read_records", broken)
+    monkeypatch.setattr("mmbench.reporting.selection.read_for_tables", broken)
     code, _, err = call("report", str(tmp_path))
     assert (code, err) == (1, "error: internal: RuntimeError: a bug. Run again with --debug\n")
     code, _, err = call("report", str(tmp_path), "--debug")

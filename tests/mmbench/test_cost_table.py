@@ -8,29 +8,30 @@ from mmbench.cells import option_defaults
 from mmbench.cli import main
 from mmbench.errors import DataError, InvalidRecipeError
 from mmbench.profiling.report import Case, Costs, MethodProfile, ProfileReport, Settings, Work, write_report
-from mmbench.records import Record, write_record
+from mmbench.records import Record, fingerprint, write_record
 from mmbench.registry import find
 from mmbench.reporting.cost import collect_costs, cost_table
 from mmbench.reporting.leaderboard import leaderboards
 from mmbench.reporting.tables import console_text
 
 
-def _record(miou, identifier, **set_options):
+def _record(miou, **set_options):
     options = json.loads(json.dumps(option_defaults(find("method", "gemmnet")) | set_options))
     scores = {"miou": miou, "mf1": miou, "oa": miou, "kappa": miou, "iou": [miou], "f1": [miou]}
+    identity = {
+        "protocol": 1,
+        "method": {"name": "gemmnet", "options": options},
+        "code": dict.fromkeys(("method", "blocks", "operators", "loop", "dataset"), "c"),
+        "dataset": {"name": "synthetic", "split": "s", "modalities": {"irrg": 3, "ndsm": 1}},
+        "labels": {"train": "full", "test": "eroded"},
+        "recipe": {"training": {"steps": 5}, "evaluation": {}},
+        "precision": "float32",
+        "seed": 0,
+    }
     return Record(
-        id=identifier * 16,
+        id=fingerprint(identity),
         status="done",
-        identity={
-            "protocol": 1,
-            "method": {"name": "gemmnet", "options": options},
-            "code": dict.fromkeys(("method", "blocks", "operators", "loop", "dataset"), "c"),
-            "dataset": {"name": "synthetic", "split": "s", "modalities": {"irrg": 3, "ndsm": 1}},
-            "labels": {"train": "full", "test": "eroded"},
-            "recipe": {"training": {"steps": 5}},
-            "precision": "float32",
-            "seed": 0,
-        },
+        identity=identity,
         recipe_name="laptop (changed)",
         ranked=False,
         method={
@@ -42,6 +43,7 @@ def _record(miou, identifier, **set_options):
         classes=["a"],
         scored_classes=[0],
         scenarios={"full": scores},
+        no_peek=["irrg", "ndsm", "mixed"],
         training={"seconds": 12.0},
         environment={"device": "cpu"},
         provenance={"split": "standard", "started": "2026-01-01"},
@@ -93,7 +95,7 @@ def _rows(table):
 
 
 def test_rows_are_joined_by_method_and_options_and_stand_in_the_order_of_the_profile():
-    (board,) = leaderboards([_record(0.5, "a", transformer="off"), _record(0.4, "b", transformer="intra")])
+    (board,) = leaderboards([_record(0.5, transformer="off"), _record(0.4, transformer="intra")])
     report = _report(_method(26, transformer="intra"), _method(14, transformer="off"))
     table = cost_table(board, collect_costs([report]))
     rows = _rows(table)
@@ -107,13 +109,13 @@ def test_rows_are_joined_by_method_and_options_and_stand_in_the_order_of_the_pro
 
 
 def test_an_option_set_to_its_default_is_the_same_as_one_that_was_not_set():
-    (board,) = leaderboards([_record(0.5, "a")])
+    (board,) = leaderboards([_record(0.5)])
     rows = _rows(cost_table(board, collect_costs([_report(_method(26, transformer="both"))])))
     assert rows["gemmnet"]["GFLOP"] == "26.0 – 36.0"
 
 
 def test_what_has_no_record_or_no_profile_shows_a_dash_and_is_said():
-    (board,) = leaderboards([_record(0.5, "a", transformer="off")])
+    (board,) = leaderboards([_record(0.5, transformer="off")])
     table = cost_table(board, collect_costs([_report(_method(26, transformer="inter"))]))
     rows = _rows(table)
     assert rows["gemmnet (transformer=inter)"]["full"] == "-"
@@ -124,7 +126,7 @@ def test_what_has_no_record_or_no_profile_shows_a_dash_and_is_said():
 
 
 def test_other_options_than_the_profiled_ones_are_not_joined():
-    (board,) = leaderboards([_record(0.5, "a", transformer="off", discriminator_width=16)])
+    (board,) = leaderboards([_record(0.5, transformer="off", discriminator_width=16)])
     rows = _rows(cost_table(board, collect_costs([_report(_method(14, transformer="off"))])))
     assert rows["gemmnet (transformer=off)"]["full"] == "-"
 
@@ -157,7 +159,7 @@ def test_a_method_that_is_not_there_any_more_keeps_its_cost():
 
 
 def test_report_puts_costs_beside_scores(tmp_path, capsys):
-    write_record(tmp_path, _record(0.5, "a", transformer="off"))
+    write_record(tmp_path, _record(0.5, transformer="off"))
     profile = tmp_path / "profile.json"
     write_report(profile, _report(_method(14, transformer="off")))
     assert main(["report", str(tmp_path), "--cost", str(profile)]) == 0
@@ -167,7 +169,7 @@ def test_report_puts_costs_beside_scores(tmp_path, capsys):
 
 
 def test_a_file_that_is_no_profile_is_an_error_of_the_data(tmp_path, capsys):
-    write_record(tmp_path, _record(0.5, "a"))
+    write_record(tmp_path, _record(0.5))
     (tmp_path / "x.json").write_text("{}", encoding="utf-8")
     assert main(["report", str(tmp_path), "--cost", str(tmp_path / "x.json")]) == 4
     assert "expected what 'mmbench profile --json' writes" in capsys.readouterr().err

@@ -53,7 +53,8 @@ def test_the_targets_of_a_training_step_of_gemmnet_are_met():
     shares = []
     for scenario in whole_modality_scenarios(list(counted_gains.MODALITIES)):
         published, ours = (
-            counted_gains.count(scenario, "training step", 512, published=side) for side in (True, False)
+            counted_gains.count(scenario, "training step", 512, published=side).total()
+            for side in (True, False)
         )
         shares.append((ours.bytes / published.bytes, ours.launches / published.launches))
     of_bytes, of_launches = torch.tensor(shares, dtype=torch.float64).mean(0).tolist()

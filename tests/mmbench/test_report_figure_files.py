@@ -9,6 +9,7 @@ import pytest
 from mmbench.errors import DataError
 from mmbench.predictions import save_predictions
 from mmbench.records import predictions_path, read_confusions, read_predictions, read_records, write_record
+from mmbench.reporting.data_places import DEFAULT_PLACE
 from mmbench.reporting.figures import files
 from mmbench.reporting.figures.boards import BoardFigures
 from mmbench.reporting.figures.files import write_figures
@@ -155,21 +156,21 @@ def test_the_marks_of_the_scores_are_those_of_the_table(tmp_path, store_record):
 
 def test_a_recorded_dataset_is_opened_with_its_options_and_another_one_is_refused(trained):
     record = read_records(trained)[0]
-    dataset = open_recorded(record)
+    dataset = open_recorded(record, DEFAULT_PLACE)
     assert (dataset.tile_size, dataset.split_name) == (128, "small")
     other = record.model_copy(update={"tiles": ["elsewhere"]})
     with pytest.raises(DataError, match=r"is not that of record .*: other split or classes"):
-        open_recorded(other)
+        open_recorded(other, DEFAULT_PLACE)
     newer = dict(record.identity["dataset"]) | {"generator_version": -1}
     changed = record.model_copy(update={"identity": record.identity | {"dataset": newer}})
     with pytest.raises(DataError, match="other generator_version"):
-        open_recorded(changed)
+        open_recorded(changed, DEFAULT_PLACE)
 
 
 def test_a_tile_whose_truth_is_not_what_was_scored_is_not_shown(trained):
     record = read_records(trained)[0]
     matrices, predictions = read_confusions(trained, record), read_predictions(trained, record)
-    dataset = open_recorded(record)
+    dataset = open_recorded(record, DEFAULT_PLACE)
     view = recorded_view(dataset, record, matrices, predictions, "test_01")
     assert np.array_equal(view.target, dataset.read("test_01", labels="eroded").target)
     moved = {name: m + np.eye(6, dtype=np.int64) for name, m in matrices.items()}

@@ -23,27 +23,36 @@ from mmbench.reporting.figures.canvas import (
 )
 from mmbench.reporting.figures.classes import draw_classes
 from mmbench.reporting.figures.curves import Curve, draw_curves, expected_curve, expected_rates
-from mmbench.reporting.figures.panels import (
-    MOST_METHODS,
-    Legend,
-    TileView,
-    draw_panels,
-    read_view,
-)
+from mmbench.reporting.figures.disputes import DisputedTile, draw_disputes
+from mmbench.reporting.figures.panels import MOST_METHODS, draw_panels
 from mmbench.reporting.figures.pictures import (
+    BOTH_ALIKE,
+    BOTH_DIFFER,
+    BOTH_RIGHT,
+    ONLY_FIRST,
+    ONLY_SECOND,
+    UNCOUNTED,
+    VERDICT_COLOURS,
     class_picture,
     dispute,
     error_picture,
     modality_picture,
     most_disputed,
+    verdicts,
 )
 from mmbench.reporting.figures.ranks import bootstrap_ranks, draw_ranks
 from mmbench.reporting.figures.scores import Interval, ScoreRow, draw_scores
+from mmbench.reporting.figures.tile_views import Legend, TileView, read_view
 from mmbench.reporting.figures.tradeoff import CostPoint, draw_tradeoff
 
 ROOT = Path(__file__).parents[2]
 _SCENARIOS = ("full", "irrg", "ndsm")
 _PALETTE = ((255, 255, 255), (0, 0, 255), (255, 0, 0))
+_SEEN_BY_COLOUR_BLIND = (
+    ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+)
+"""Linear red, green, blue to what is seen without red cones and without green ones (Machado et al., 2009)."""
 _NAMES = ("one_method", "another (width=3)", "$x_1^{2$", "<script>")
 """Among them what mathematical text, were it read as that, would stumble over."""
 
@@ -96,19 +105,30 @@ def _predictions(seed, size=40):
     return found
 
 
-def _panels(with_truth=True, methods=2):
+def _view(tile, with_truth):
+    if not with_truth:
+        return TileView(tile)
     rng = np.random.default_rng(9)
-    view = TileView("a")
-    if with_truth:
-        target = rng.integers(0, 3, (40, 50), dtype=np.uint8)
-        target[0] = 255
-        height = rng.normal(0, 5, (1, 40, 50)).astype(np.float32)
-        view = TileView(
-            "a", {"irrg": rng.integers(0, 255, (3, 40, 50), dtype=np.uint8), "ndsm": height}, target
-        )
+    target = rng.integers(0, 3, (40, 50), dtype=np.uint8)
+    target[0] = 255
+    height = rng.normal(0, 5, (1, 40, 50)).astype(np.float32)
+    return TileView(tile, {"irrg": rng.integers(0, 255, (3, 40, 50), dtype=np.uint8), "ndsm": height}, target)
+
+
+_LEGEND = Legend(("ground", "tall_house", "clutter"), _PALETTE)
+
+
+def _panels(with_truth=True, methods=2):
     named = {f"method_{number}": _predictions(number) for number in range(methods)}
-    legend = Legend(("ground", "tall_house", "clutter"), _PALETTE)
-    return draw_panels(view, named, _SCENARIOS, legend, title="tile a", below="of a test")
+    view = _view("a", with_truth)
+    return draw_panels(view, named, _SCENARIOS, _LEGEND, title="tile a", below="of a test")
+
+
+def _disputes(scenarios=_SCENARIOS, with_truth=True):
+    tiles = [DisputedTile(_view(tile, with_truth), f"tile {tile}") for tile in "ab"]
+    pair = (_predictions(0), _predictions(1))
+    words = "A: method_0; B: method_1"
+    return draw_disputes(tiles, pair, scenarios, _LEGEND, title="where", below=words)
 
 
 DRAWERS = {
@@ -119,6 +139,9 @@ DRAWERS = {
     "classes": _classes,
     "panels": _panels,
     "bare_panels": lambda: _panels(with_truth=False),
+    "disputes_panels": _disputes,
+    "disputes_panels_of_one_scenario": lambda: _disputes(("irrg",)),
+    "bare_disputes_panels": lambda: _disputes(with_truth=False),
 }
 
 _WRITE = """
@@ -393,6 +416,46 @@ def test_panels_hold_inputs_truth_and_two_pictures_a_case_and_only_predictions_w
     assert not any("right" in text for text in _words(bare))
     with pytest.raises(ValueError, match=f"expected 1 to {MOST_METHODS} methods"):
         _panels(methods=MOST_METHODS + 1)
+
+
+def test_who_is_right_is_worked_by_hand():
+    target = np.array([[0, 0, 0, 0, 0, 255]], dtype=np.uint8)
+    first = np.array([[0, 0, 1, 1, 1, 0]], dtype=np.uint8)
+    second = np.array([[0, 1, 0, 2, 1, 1]], dtype=np.uint8)
+    found = verdicts(first, second, target, 255)
+    assert found.tolist() == [[BOTH_RIGHT, ONLY_FIRST, ONLY_SECOND, BOTH_DIFFER, BOTH_ALIKE, UNCOUNTED]]
+
+
+@pytest.mark.parametrize("seen", [np.eye(3), *_SEEN_BY_COLOUR_BLIND], ids=["all", "no red", "no green"])
+def test_who_is_right_is_told_as_grey_and_by_colour_blind_readers(seen):
+    linear = (np.array(VERDICT_COLOURS) / 255) ** 2.2
+    shown = 255 * np.clip(linear @ np.transpose(seen), 0, 1) ** (1 / 2.2)
+    grey = np.sort(shown @ (0.299, 0.587, 0.114))
+    assert np.diff(grey).min() > 20
+
+
+def test_disputes_hold_inputs_once_a_tile_and_three_pictures_a_scenario():
+    whole, one, bare = _disputes(), _disputes(("irrg",)), _disputes(with_truth=False)
+    assert len(whole.axes) == 2 * (3 + 3 * 3)
+    assert len(one.axes) == 2 * (3 + 3)
+    assert len(bare.axes) == 2 * 3 * 3
+    assert {"tile a", "A, given all", "B, given irrg", "who is right", "only A right"} <= set(_words(whole))
+    assert {"where they differ", "different classes"} <= set(_words(bare))
+    assert not any("right" in text for text in _words(bare))
+    with pytest.raises(ValueError, match="expected one of each"):
+        _disputes(())
+
+
+def test_disputes_say_on_how_many_pixels_either_alone_is_right():
+    first, second = (_predictions(number).classes["a", "irrg"] for number in (0, 1))
+    target = _view("a", with_truth=True).target
+    counted = target != 255
+    shares = [
+        100 * ((one == target) & (other != target))[counted].mean()
+        for one, other in ((first, second), (second, first))
+    ]
+    assert f"only A {shares[0]:.1f} %, B {shares[1]:.1f} %" in _words(_disputes(("irrg",)))
+    assert f"{100 * (first != second).mean():.1f} % differ" in _words(_disputes(("irrg",), with_truth=False))
 
 
 def test_the_widest_panels_fit_a_page():

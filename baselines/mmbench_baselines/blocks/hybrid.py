@@ -145,8 +145,6 @@ class HybridFusion(nn.Module):
         tokens = torch.cat([feature.tokens for feature in features], dim=1)  # (B, M·N, D)
         if self.transformer is not None:
             positions = [feature.positions for feature in features if feature.positions is not None]
-            if attended is not None:
-                attended = attended.repeat_interleave(features[0].tokens.shape[1], dim=1)  # (B, M·N)
             tokens = self.transformer(tokens, torch.cat(positions, dim=1), attended)
         height, width = features[0].maps[-1].shape[-2:]
         bottleneck = self.inter_proj(self._to_map(tokens, len(features), height, width))

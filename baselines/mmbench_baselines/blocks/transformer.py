@@ -1,6 +1,6 @@
 """Transformer layers over the tokens of one or several maps, and learned positions.
 
-Axes: B batch, C channel, H W pixels of a map, h head, N token, D width.
+Axes: B batch, M modality, C channel, H W pixels of a map, h head, N token, D width.
 """
 
 from __future__ import annotations
@@ -142,15 +142,19 @@ class Transformer(nn.Module):
         Args:
             tokens: (B, N, D).
             positions: (1, N, D).
-            attended: (B, N) bool, the tokens that take part, at least one a row; None: all. The others are
-                zeros in the result: it is that of the sequence without them.
+            attended: (B, M) bool, which of the M modalities take part, each N / M tokens that stand together;
+                at least one a row. None: all. The tokens of the others are zeros in the result: it is that
+                of the sequence without them.
 
         Returns:
             (B, N, D).
         """
         for layer in self.layers:
             tokens = layer(tokens + positions, attended)
-        return tokens if attended is None else tokens.masked_fill(~attended[:, :, None], 0.0)
+        if attended is None:
+            return tokens
+        left = attended.repeat_interleave(tokens.shape[1] // attended.shape[1], dim=1)  # (B, N)
+        return tokens.masked_fill(~left[:, :, None], 0.0)
 
 
 class GridPositions(nn.Module):

@@ -15,11 +15,20 @@ from mmbench_kernels import stats
 
 @dataclass(frozen=True)
 class Config:
-    """How a kernel is compiled: constexpr block sizes, the warps of a program, the stages of its loops."""
+    """How a kernel is compiled.
+
+    Attributes:
+        constants: The constexpr block sizes.
+        num_warps: Of a program.
+        num_stages: Of its loops.
+        max_registers: That a thread may have. None: as many as ptxas thinks best, which may spill a few for
+            the sake of one more block on a multiprocessor.
+    """
 
     constants: Mapping[str, int]
     num_warps: int
     num_stages: int = 1
+    max_registers: int | None = None
 
     def keywords(self) -> dict[str, Any]:
         """Return the keyword arguments of a launch."""
@@ -27,8 +36,9 @@ class Config:
 
     def options(self) -> dict[str, Any]:
         """Return the options of the compiler."""
+        limit = {} if self.max_registers is None else {"maxnreg": self.max_registers}
         # Fused multiply-adds are asked for by name: the compiler's default is not the same in every version.
-        return {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": True}
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": True, **limit}
 
 
 def empty(

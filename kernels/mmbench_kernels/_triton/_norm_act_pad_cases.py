@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmbench_kernels._triton._aot import AotCase, Gates
+from mmbench_kernels._triton._doubled_maps_backward import TAPS, halve_kernel
 from mmbench_kernels._triton._launch import Config
+from mmbench_kernels._triton._norm_act_pad_sums import sums_kernel
 from mmbench_kernels._triton._padded_maps import (
     CHUNK_TILES,
     PACKED_TILES,
@@ -21,7 +23,7 @@ from mmbench_kernels._triton._padded_maps import (
     tile_config,
 )
 from mmbench_kernels._triton.norm_act_pad import apply_kernel, moments_kernel
-from mmbench_kernels._triton.norm_act_pad_backward import TAPS, gradient_kernel, halve_kernel, sums_kernel
+from mmbench_kernels._triton.norm_act_pad_backward import gradient_kernel
 
 DTYPES = ("fp32", "fp16", "bf16")
 BLOCKS_PER_SM = 4
@@ -76,7 +78,7 @@ def _of_shape(shape: Shape, dtype: str) -> Iterator[AotCase]:
     yield _apply(shape, dtype)
     yield _sums(shape, dtype)
     yield _gradient(shape, dtype, doubled=False)
-    if shape.packed and not shape.affine:
+    if not shape.affine:
         yield _gradient(shape, dtype, doubled=True)
         yield _halve(shape, dtype)
 
@@ -246,8 +248,9 @@ def _gradient(shape: Shape, dtype: str, *, doubled: bool) -> AotCase:
         gates=Gates(
             blocks_per_sm=BLOCKS_PER_SM - 1,  # what is gathered takes registers
             tensor_cores=False,
-            # A planar tile gives a thread four values: 16 bytes of float32, 8 of half precision.
-            wide_loads=shape.packed or dtype == "fp32",
+            # A planar tile gives a thread four values: 16 bytes of float32, 8 of half precision. Those of a
+            # doubled map do not stand together.
+            wide_loads=shape.packed or (dtype == "fp32" and not doubled),
             wide_stores=shape.packed or dtype == "fp32",
         ),
     )
@@ -263,5 +266,10 @@ def _halve(shape: Shape, dtype: str) -> AotCase:
         constants={"PACKED": shape.packed, "ALIGNMENT": alignment(shape.side**2), "TAPS": TAPS},
         config=shape.config(),
         aligned=["grad_ptr", "result_ptr"],
-        gates=Gates(blocks_per_sm=BLOCKS_PER_SM, tensor_cores=False, wide_loads=True, wide_stores=True),
+        gates=Gates(
+            blocks_per_sm=BLOCKS_PER_SM if shape.packed else BLOCKS_PER_SM - 1,
+            tensor_cores=False,
+            wide_loads=shape.packed,  # the taps of neighbouring pixels of a plane are two apart
+            wide_stores=shape.packed or dtype == "fp32",
+        ),
     )

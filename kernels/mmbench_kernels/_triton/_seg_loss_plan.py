@@ -86,20 +86,6 @@ def padded(num_classes: int) -> int:
     return 1 << max(num_classes - 1, 1).bit_length()
 
 
-@dataclass(frozen=True)
-class BoundConfig(Config):
-    """A configuration that names the registers which a thread may have.
-
-    Left to itself, ptxas spills a few registers for the sake of one more block on a multiprocessor.
-    """
-
-    max_registers: int = 255
-
-    def options(self) -> dict[str, Any]:
-        """Return the options of the compiler."""
-        return {**super().options(), "maxnreg": self.max_registers}
-
-
 FEW_CLASSES = 6
 """Those of the data sets; the more there are, the nearer the registers are to their end."""
 
@@ -137,9 +123,8 @@ def _lanes(num_classes: int) -> int:
 
 def _config(num_classes: int, constants: Mapping[str, int]) -> Config:
     constants = {"PADDED": padded(num_classes), **constants}
-    if num_classes <= FEW_CLASSES:
-        return Config(constants, num_warps=1)
-    return BoundConfig(constants, num_warps=1, max_registers=224)
+    bound = None if num_classes <= FEW_CLASSES else 224
+    return Config(constants, num_warps=1, max_registers=bound)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
-"""Kernels of the gradient of `norm_act_pad`: two sums of each group, then the gradient as a gather.
+"""The gradient of `norm_act_pad`: two sums of each group, then the kernel of the gradient, a gather.
 
 With d = ∂L/∂(x̂·weight + bias), folded back over the border, and w the weight, ∂L/∂x is
-(d·w - mean(d·w) - x̂·mean(d·w·x̂)) / sqrt(var + eps). The sums walk over the padded map, where a border pixel
-has the x of the inner one that it mirrors; the gradient walks over the map and gathers what was mirrored.
-Nothing is added to memory that another program adds to: results repeat bit for bit.
+(d·w - mean(d·w) - x̂·mean(d·w·x̂)) / sqrt(var + eps). The gradient walks over the map and gathers what was
+mirrored. Nothing is added to memory that another program adds to: results repeat bit for bit.
 
 Axes: B batch, C channels of a source, K channels of all, H W pixels; P pixels and C channels of a tile;
 S partial sums of a group (slots), G groups of sums in a sample: K, or 1 (columns).
@@ -20,174 +19,27 @@ import triton.language as tl
 from torch import Tensor
 
 from mmbench_kernels._triton import _launch
-from mmbench_kernels._triton._map_tiles import MapView, is_channels_last, load_tile
+from mmbench_kernels._triton._doubled_maps_backward import halve
+from mmbench_kernels._triton._map_tiles import is_channels_last, load_tile
+from mmbench_kernels._triton._norm_act_pad_sums import (
+    gradient_arguments,
+    gradient_sums,
+    joined_sums,
+    load_moments,
+)
 from mmbench_kernels._triton._padded_maps import (
     CHUNK_TILES,
     Source,
     alignment,
     grid,
-    inner_pixels,
     load_affine,
     load_source,
     slots_at_once,
-    slots_of,
     sources_of,
     store_dense,
     tile_config,
     tile_of_program,
 )
-
-TAPS = 5
-"""Rows of a doubled map, at most, that one row of the map is spread to."""
-
-
-@triton.jit
-def load_moments(
-    mean_ptr, rstd_ptr, sample, columns, inside, GROUPS: tl.constexpr, PER_CHANNEL: tl.constexpr
-):
-    """Return (1, C) float32 each: the mean, what float32 leaves of it, and 1/sqrt(var + eps)."""
-    places = sample.to(tl.int64) * GROUPS + (columns if PER_CHANNEL else columns * 0)
-    mean = tl.load(mean_ptr + places, mask=inside, other=0.0)
-    rstd = tl.load(rstd_ptr + places, mask=inside, other=0.0)
-    high = mean.to(tl.float32)
-    low = (mean - high.to(tl.float64)).to(tl.float32)
-    return high[None, :], low[None, :], rstd.to(tl.float32)[None, :]
-
-
-@triton.jit
-def sums_kernel(
-    grad_ptr,  # (B, C, H + 2·PAD, W + 2·PAD), the part of this source
-    x_ptr,  # (B, C, H, W), or (B, C, H/2, W/2) if DOUBLED
-    sums_ptr,  # (B, 2, S, G) float32: Σd and Σd·x̂
-    mean_ptr,  # (B, K or 1) float64
-    rstd_ptr,  # (B, K or 1) float64
-    weight_ptr,  # (K,) or None
-    bias_ptr,  # (K,) or None
-    grad_batch_stride,
-    grad_channel_stride,
-    grad_row_stride,
-    grad_pixel_stride,
-    batch_stride,
-    channel_stride,
-    row_stride,
-    pixel_stride,
-    height,
-    width,
-    slots,  # S
-    first_slot,  # of this source, where G is 1
-    slope,
-    GRAD_LAYOUT: tl.constexpr,
-    FIRST_CHANNEL: tl.constexpr,  # of this source among the K
-    CHANNELS: tl.constexpr,
-    LAYOUT: tl.constexpr,
-    DOUBLED: tl.constexpr,
-    TOTAL: tl.constexpr,  # K
-    PER_CHANNEL: tl.constexpr,  # whether the moments are
-    SUMS_PER_CHANNEL: tl.constexpr,
-    PAD: tl.constexpr,
-    REFLECT: tl.constexpr,
-    CHUNK: tl.constexpr,
-    BLOCK_P: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
-    """Write the sums of one chunk of padded pixels: of each channel, or of the tile's channels together."""
-    padded_width = width + 2 * PAD
-    padded = (height + 2 * PAD) * padded_width
-    chunk, block, sample = tile_of_program(padded, CHANNELS, BLOCK_P, BLOCK_C, CHUNK)
-    channels = block * BLOCK_C + tl.arange(0, BLOCK_C)
-    own = channels < CHANNELS
-    grad_ptr += sample.to(tl.int64) * grad_batch_stride
-    x_ptr += sample.to(tl.int64) * batch_stride
-    high, low, scale = load_moments(
-        mean_ptr, rstd_ptr, sample, FIRST_CHANNEL + channels, own, TOTAL if PER_CHANNEL else 1, PER_CHANNEL
-    )
-    factor, shift = load_affine(weight_ptr, bias_ptr, FIRST_CHANNEL + channels, own)
-    total = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
-    product = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
-    begin = chunk * (BLOCK_P * CHUNK)
-    for start in range(begin, tl.minimum(begin + BLOCK_P * CHUNK, padded), BLOCK_P):
-        pixels = start + tl.arange(0, BLOCK_P)
-        inner = inner_pixels(pixels, height, width, PAD, REFLECT)
-        grad = load_tile(
-            grad_ptr,
-            pixels,
-            channels,
-            True,
-            grad_channel_stride,
-            grad_row_stride,
-            grad_pixel_stride,
-            padded_width,
-            padded,
-            CHANNELS,
-            GRAD_LAYOUT,
-        ).to(tl.float32)
-        x = load_source(
-            x_ptr,
-            inner,
-            channels,
-            channel_stride,
-            row_stride,
-            pixel_stride,
-            height,
-            width,
-            CHANNELS,
-            LAYOUT,
-            DOUBLED,
-        )
-        normalised = ((x - high) - low) * scale
-        d = tl.where(normalised * factor + shift > 0, grad, slope * grad)
-        if PAD > 0 and not REFLECT:
-            d = tl.where((inner < height * width)[:, None], d, 0.0)
-        total += d
-        product += d * normalised
-    sums_ptr += sample.to(tl.int64) * 2 * slots * (TOTAL if SUMS_PER_CHANNEL else 1)
-    if SUMS_PER_CHANNEL:
-        place = sums_ptr + chunk * TOTAL + FIRST_CHANNEL + channels
-        tl.store(place, tl.sum(total, axis=0), mask=own)
-        tl.store(place + slots * TOTAL, tl.sum(product, axis=0), mask=own)
-    else:
-        blocks: tl.constexpr = (CHANNELS + BLOCK_C - 1) // BLOCK_C
-        place = sums_ptr + first_slot + chunk * blocks + block
-        tl.store(place, tl.sum(total))
-        tl.store(place + slots, tl.sum(product))
-
-
-@triton.jit
-def joined_sums(
-    sums_ptr,  # (2, S, G) of one sample
-    weight_ptr,  # (K,) or None
-    columns,  # (C,) int32 among the K
-    inside,  # (C,) bool
-    slots,
-    TOTAL: tl.constexpr,  # K
-    PER_CHANNEL: tl.constexpr,
-    SUMS_PER_CHANNEL: tl.constexpr,
-    SLOTS_AT_ONCE: tl.constexpr,
-):
-    """Return Σd·w and Σd·w·x̂ of the group of each column, (1, C) float32 or (1, 1)."""
-    sum_columns: tl.constexpr = TOTAL if SUMS_PER_CHANNEL else 1
-    size = slots * sum_columns
-    if PER_CHANNEL:
-        first = tl.zeros((columns.shape[0],), tl.float32)
-        second = tl.zeros((columns.shape[0],), tl.float32)
-        for start in range(0, slots, SLOTS_AT_ONCE):
-            places = start + tl.arange(0, SLOTS_AT_ONCE)
-            pointers = sums_ptr + places[:, None] * TOTAL + columns[None, :]
-            mask = (places < slots)[:, None] & inside[None, :]
-            first += tl.sum(tl.load(pointers, mask=mask, other=0.0), axis=0)
-            second += tl.sum(tl.load(pointers + size, mask=mask, other=0.0), axis=0)
-        factor, _ = load_affine(weight_ptr, None, columns, inside)
-        first, second = first[None, :] * factor, second[None, :] * factor
-    else:
-        first = tl.zeros((1, 1), tl.float32)
-        second = tl.zeros((1, 1), tl.float32)
-        for start in range(0, size, SLOTS_AT_ONCE):
-            places = start + tl.arange(0, SLOTS_AT_ONCE)
-            mask = places < size
-            factor, _ = load_affine(weight_ptr, None, places % sum_columns, mask)
-            first += tl.sum(tl.load(sums_ptr + places, mask=mask, other=0.0)[None, :] * factor)
-            second += tl.sum(tl.load(sums_ptr + size + places, mask=mask, other=0.0)[None, :] * factor)
-    return first, second
 
 
 @triton.jit
@@ -397,76 +249,6 @@ def gradient_kernel(
         )
 
 
-@triton.jit
-def halve_kernel(
-    grad_ptr,  # (B, C, 2·H, 2·W) dense: the gradient of the doubled map
-    result_ptr,  # (B, C, H, W) dense
-    batch_stride,
-    channel_stride,
-    row_stride,
-    pixel_stride,
-    height,  # H, of the map that was doubled
-    width,
-    CHANNELS: tl.constexpr,
-    LAYOUT: tl.constexpr,
-    PACKED: tl.constexpr,
-    ALIGNMENT: tl.constexpr,
-    TAPS: tl.constexpr,
-    CHUNK: tl.constexpr,
-    BLOCK_P: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
-    """Write one chunk of the gradient of a map that was doubled, gathered from all it was spread to."""
-    pixel_count = height * width
-    chunk, block, sample = tile_of_program(pixel_count, CHANNELS, BLOCK_P, BLOCK_C, CHUNK)
-    channels = block * BLOCK_C + tl.arange(0, BLOCK_C)
-    grad_ptr += sample.to(tl.int64) * batch_stride
-    begin = chunk * (BLOCK_P * CHUNK)
-    for start in range(begin, tl.minimum(begin + BLOCK_P * CHUNK, pixel_count), BLOCK_P):
-        pixels = start + tl.arange(0, BLOCK_P)
-        rows = pixels // width
-        columns = pixels - rows * width
-        first_row, first_column = first_tap(rows, height), first_tap(columns, width)
-        total = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
-        for tap in range(TAPS * TAPS):
-            row, column = first_row + tap // TAPS, first_column + tap % TAPS
-            share = tap_weight(row, rows, height) * tap_weight(column, columns, width)
-            place = tl.where(
-                (share > 0) & (pixels < pixel_count), row * (2 * width) + column, 4 * pixel_count
-            )
-            part = load_tile(
-                grad_ptr,
-                place,
-                channels,
-                True,
-                channel_stride,
-                row_stride,
-                pixel_stride,
-                2 * width,
-                4 * pixel_count,
-                CHANNELS,
-                LAYOUT,
-            )
-            total += share[:, None] * part.to(tl.float32)
-        store_dense(
-            result_ptr, total, sample, pixels, channels, pixel_count, 0, CHANNELS, CHANNELS, PACKED, ALIGNMENT
-        )
-
-
-@triton.jit
-def first_tap(place, size):
-    """Return the first row of the doubled map that a row is spread to: u·(h - 1) / (2h - 1) > place - 1."""
-    return tl.where(place > 0, (place - 1) * (2 * size - 1) // tl.maximum(size - 1, 1) + 1, 0)
-
-
-@triton.jit
-def tap_weight(tap, place, size):
-    """Return the share that row `tap` of the doubled map has of row `place`, 0 beyond the end."""
-    distance = tl.abs(tap * (size - 1) - place * (2 * size - 1))
-    share = 1 - distance.to(tl.float32) / (2 * size - 1)
-    return tl.where((tap < 2 * size) & (distance < 2 * size - 1), share, 0.0)
-
-
 def backward(
     grad: Tensor,
     maps: Sequence[Tensor],
@@ -521,33 +303,10 @@ def backward(
         "CHUNK": CHUNK_TILES,
     }
     with _launch.on_device_of(grad):
-        sums = _sums(grad, sources, shared)
+        sums = gradient_sums(grad, sources, shared)
         for source, result in zip(sources, results, strict=True):
             _gradient(grad, source, result, sums, shared)
     return results, sums.sum((0, 2), dtype=torch.float64) if affine else None
-
-
-def _sums(grad: Tensor, sources: Sequence[Source], shared: dict[str, Any]) -> Tensor:
-    """Return the partial sums, (B, 2, S, G) float32."""
-    batch, total, padded = grad.shape[0], grad.shape[1], grad.shape[2] * grad.shape[3]
-    packed, per_channel = is_channels_last(sources[0].view.x), shared["SUMS_PER_CHANNEL"]
-    first_slots, slots, even = slots_of(sources, packed, padded, per_channel)
-    shape = (batch, 2, slots, total if per_channel else 1)
-    sums = _launch.empty(shape, dtype=torch.float32, device=grad.device)
-    if not even:
-        sums.zero_()
-    for source, first_slot in zip(sources, first_slots, strict=True):
-        config = tile_config(packed, source.channels, padded)
-        sums_kernel[grid(config, batch, source.channels, padded)](
-            sums_ptr=sums,
-            slots=slots,
-            first_slot=first_slot,
-            **shared,
-            **_gradient_arguments(grad, source),
-            **source.arguments(),
-            **config.keywords(),
-        )
-    return sums
 
 
 def _gradient(grad: Tensor, source: Source, result: Tensor, sums: Tensor, shared: dict[str, Any]) -> None:
@@ -564,38 +323,12 @@ def _gradient(grad: Tensor, source: Source, result: Tensor, sums: Tensor, shared
         ALIGNMENT=alignment(height * width),
         SLOTS_AT_ONCE=slots_at_once(config, shared["PER_CHANNEL"]),
         **shared,
-        **_gradient_arguments(grad, source),
+        **gradient_arguments(grad, source),
         **source.arguments(),
         **config.keywords(),
     )
     if source.doubled:
-        _halve(target, result, packed)
-
-
-def _halve(grad: Tensor, result: Tensor, packed: bool) -> None:
-    """Write the gradient of a map from that of the doubled map."""
-    batch, channels, height, width = result.shape
-    config = tile_config(packed, channels, height * width)
-    arguments = Source(MapView.of(grad), False, 0).arguments()
-    halve_kernel[grid(config, batch, channels, height * width)](
-        grad_ptr=grad,
-        result_ptr=result,
-        height=height,
-        width=width,
-        PACKED=packed,
-        ALIGNMENT=alignment(height * width),
-        TAPS=TAPS,
-        CHUNK=CHUNK_TILES,
-        **{name: arguments[name] for name in arguments if name not in ("x_ptr", "FIRST_CHANNEL", "DOUBLED")},
-        **config.keywords(),
-    )
-
-
-def _gradient_arguments(grad: Tensor, source: Source) -> dict[str, Any]:
-    """Return the keyword arguments that say where the gradient of a source's part of y lies."""
-    part = MapView.of(grad.narrow(1, source.first_channel, source.channels))
-    names = ("grad_batch_stride", "grad_channel_stride", "grad_row_stride", "grad_pixel_stride")
-    return {"grad_ptr": part.x, "GRAD_LAYOUT": part.layout, **dict(zip(names, part.strides, strict=True))}
+        halve(target, result, packed)
 
 
 def _dense_like(x: Tensor, height: int, width: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmbench_kernels.ops._modal_fuse_rows import refuse_unmapped
 from mmbench_kernels.ops._registration import declare
+from mmbench_kernels.ops._rows import empty_dense_map
 
 MOST_MODALITIES = 4
 MOST_CHANNELS = 128
@@ -101,15 +102,7 @@ def _forward_fake(
     statistics = first.new_empty(
         3, len(first), sum(widths) if groups == "channel" else 1, dtype=torch.float64
     )
-    return _empty_map(first, len(weight)), statistics
-
-
-def _empty_map(like: Tensor, channels: int) -> Tensor:
-    """Return an uninitialised dense map of so many channels, channels-last if `like` is."""
-    batch, known, height, width = like.shape
-    if known > 1 and like.stride(1) == 1:
-        return like.new_empty(batch, height, width, channels).permute(0, 3, 1, 2)
-    return like.new_empty(batch, channels, height, width)
+    return empty_dense_map(first, len(weight), *first.shape[2:]), statistics
 
 
 def _backward(
@@ -141,7 +134,7 @@ def _backward_fake(
     with_bias: bool,
     *_: Any,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    maps = [_empty_map(each, each.shape[1]) for each in features]
+    maps = [empty_dense_map(each, *each.shape[1:]) for each in features]
     of_weight = weight.new_empty(weight.shape, dtype=torch.float32)
     return maps, of_weight, weight.new_empty(len(weight) if with_bias else 0, dtype=torch.float32)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mmbench_kernels.ops._registration import declare
+from mmbench_kernels.ops._rows import empty_dense_map
 
 MOST_PIXELS = 1 << 28
 """Of a padded plane: places in it, and in one twice as high and wide, are counted in 32 bits."""
@@ -64,14 +65,7 @@ def _forward_fake(
     height, width = (size * (2 if doubled[0] else 1) + 2 * pad for size in maps[0].shape[2:])
     count = channels if groups == "channel" else 1
     mean, rstd = (maps[0].new_empty(len(maps[0]), count, dtype=torch.float64) for _ in range(2))
-    return _empty_map(maps[0], channels, height, width), mean, rstd
-
-
-def _empty_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:
-    """Return an uninitialised dense map, channels-last if `like` is."""
-    if like.shape[1] > 1 and like.stride(1) == 1:
-        return like.new_empty(len(like), height, width, channels).permute(0, 3, 1, 2)
-    return like.new_empty(len(like), channels, height, width)
+    return empty_dense_map(maps[0], channels, height, width), mean, rstd
 
 
 def _backward(
@@ -104,7 +98,7 @@ def _backward_fake(
     bias: Tensor | None,
     *rest: Any,
 ) -> list[Tensor]:
-    gradients = [_empty_map(x, *x.shape[1:]) for x in maps]
+    gradients = [empty_dense_map(x, *x.shape[1:]) for x in maps]
     return gradients + [torch.empty_like(x) for x in (weight, bias) if x is not None]
 
 

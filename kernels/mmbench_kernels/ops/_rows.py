@@ -57,6 +57,13 @@ def empty_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:
     return like.new_empty(like.shape[0], height, width, channels).permute(0, 3, 1, 2)
 
 
+def empty_dense_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """Return an uninitialised dense (B, channels, height, width) map, channels-last if `like` is."""
+    if like.shape[1] > 1 and like.stride(1) == 1:
+        return empty_map(like, channels, height, width)
+    return like.new_empty(like.shape[0], channels, height, width)
+
+
 def compute_dtype(x: Tensor) -> torch.dtype:
     """Return the dtype of statistics and intermediate values: float32, or float64 for float64."""
     return torch.promote_types(x.dtype, torch.float32)

@@ -18,14 +18,13 @@ from mmbench.reporting.figures.tradeoff import CostPoint, draw_tradeoff
 from mmbench.reporting.leaderboard import Leaderboard
 from mmbench.reporting.matrices import MethodMatrices, ScoreBoard
 from mmbench.reporting.robustness import MISSING_RATES
-from mmbench.reporting.rows import MEAN, METRIC_NAMES
+from mmbench.reporting.rows import CLASS_METRIC_NAMES, MEAN, METRIC_NAMES
 from mmbench.statistics import LEVEL, Distribution, column_scorer, estimates, resample
 
 _DRAWS = 2_000
 """An interval is a standard deviation, known to 2 % then."""
 _MOST_CURVES = 14
 """Lines that one plot can hold and a reader tell apart."""
-_CLASS_WORDS: dict[ClassMetric, str] = {"iou": "IoU", "f1": "F1"}
 
 
 class BoardFigures:
@@ -177,7 +176,7 @@ class BoardFigures:
         return draw_classes(
             by_scenario,
             classes,
-            title=f"{_CLASS_WORDS[metric]} (%) of every class",
+            title=f"{CLASS_METRIC_NAMES[metric]} (%) of every class",
             below=self._below(
                 "means over seeds; bold: the best of a column", "in brackets: not in the means"
             ),

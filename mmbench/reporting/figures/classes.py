@@ -38,7 +38,7 @@ ClassScores = Mapping[str, Mapping[str, Sequence[float | None]]]
 def draw_classes(
     scores: ClassScores, classes: Sequence[str], *, title: str, below: str, unscored: Sequence[str] = ()
 ) -> Figure:
-    """Draw the scores of every class with their numbers; the best of a column is bold.
+    """Draw the scores of every class with their numbers; the best of a column is bold, of several methods.
 
     Args:
         scores: Of all methods in every scenario, methods from top to bottom.
@@ -82,12 +82,14 @@ def draw_classes(
 
 def _draw_cells(axes: Axes, rows: Sequence[Sequence[float | None]], left_out: Sequence[bool]) -> None:
     """Draw a square of colour and a number for each score; a dash where there is none."""
-    best = [max((v for v in column if v is not None), default=0.0) for column in zip(*rows, strict=True)]
+    # Nothing is the best of one method, nor where all are at zero.
+    columns = zip(*rows, strict=True) if len(rows) > 1 else ()
+    best = [f"{max((v for v in column if v is not None), default=0.0):.1f}" for column in columns]
     for row, values in enumerate(rows):
         for column, value in enumerate(values):
             share = 0.0 if value is None else min(max(value / 100, 0.0), 1.0)
             words = "–" if value is None else f"{value:.1f}"
-            is_best = bool(best[column]) and words == f"{best[column]:.1f}" and not left_out[column]
+            is_best = words in best[column : column + 1] and words != "0.0" and not left_out[column]
             box = Rectangle((column, row - 0.5), 1, 1, facecolor=_SHADES(share), edgecolor="white", lw=0.5)
             axes.add_patch(box)
             axes.text(

@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 from mmbench.errors import DataError, MMBenchError
 from mmbench.profiling.figure_style import save_figure
 from mmbench.records import Record
+from mmbench.reporting.data_places import DEFAULT_PLACE, DataPlace
 from mmbench.reporting.figures.boards import BoardFigures
-from mmbench.reporting.figures.panel_sources import recorded_legend, stored_predictions, view_at_hand
-from mmbench.reporting.figures.panels import MOST_METHODS, TileView, draw_panels
+from mmbench.reporting.figures.panel_sources import recorded_legend, stored_predictions, views_at_hand
+from mmbench.reporting.figures.panels import MOST_METHODS, draw_panels
 from mmbench.reporting.figures.pictures import most_disputed
+from mmbench.reporting.figures.tile_views import TileView
 from mmbench.reporting.leaderboard import Leaderboard
 from mmbench.reporting.matrices import load_matrices
 
@@ -26,7 +28,11 @@ _SCENARIOS_OF_PANELS = 7
 
 
 def write_figures(
-    results: Path, records: Sequence[Record], boards: Sequence[Leaderboard], folder: Path
+    results: Path,
+    records: Sequence[Record],
+    boards: Sequence[Leaderboard],
+    folder: Path,
+    place: DataPlace = DEFAULT_PLACE,
 ) -> list[Path]:
     """Draw all that the records hold and write it as PDF and PNG.
 
@@ -35,9 +41,13 @@ def write_figures(
         records: Those behind the boards.
         boards: Those without a complete row are passed over.
         folder: Made if it is not there.
+        place: Where the data behind the records lie.
 
     Returns:
         The files, in the order of writing.
+
+    Raises:
+        MMBenchError: If it was said where the data lie, and they are not the recorded ones.
     """
     by_id = {record.id: record for record in records}
     shown = [board for board in boards if board.rows]
@@ -45,14 +55,16 @@ def write_figures(
     for number, board in enumerate(shown, 1):
         held = [by_id[result.record] for row in board.rows for result in row.results]
         prefix = f"{number}-" if len(shown) > 1 else ""
-        for name, figure in _figures(results, held, board):
+        for name, figure in _figures(results, held, board, place):
             for suffix in FORMATS:
                 written.append(folder / f"{prefix}{name}.{suffix}")
                 save_figure(figure, written[-1])
     return written
 
 
-def _figures(results: Path, records: Sequence[Record], board: Leaderboard) -> Iterator[tuple[str, Figure]]:
+def _figures(
+    results: Path, records: Sequence[Record], board: Leaderboard, place: DataPlace
+) -> Iterator[tuple[str, Figure]]:
     """Yield the figures of one board with their names."""
     try:
         matrices = load_matrices(results, records, board.labels)
@@ -60,10 +72,12 @@ def _figures(results: Path, records: Sequence[Record], board: Leaderboard) -> It
         _LOG.warning("no figures of the scores: %s", error)
     else:
         yield from BoardFigures(board, matrices).draw().items()
-    yield from _panels(results, records, board)
+    yield from _panels(results, records, board, place)
 
 
-def _panels(results: Path, records: Sequence[Record], board: Leaderboard) -> Iterator[tuple[str, Figure]]:
+def _panels(
+    results: Path, records: Sequence[Record], board: Leaderboard, place: DataPlace
+) -> Iterator[tuple[str, Figure]]:
     """Yield panels of the most disputed tiles: the first rows, each with its first seed."""
     by_id = {record.id: record for record in records}
     firsts = {row.label: by_id[row.results[0].record] for row in board.rows}
@@ -78,8 +92,9 @@ def _panels(results: Path, records: Sequence[Record], board: Leaderboard) -> Ite
         return
     scenarios = board.scenarios[:_SCENARIOS_OF_PANELS]
     seeds = sorted({firsts[label].identity["seed"] for label in methods})
-    for number, tile_id in enumerate(most_disputed(list(methods.values()), scenarios, _PANEL_TILES), 1):
-        view = view_at_hand(results, first, next(iter(methods.values())), tile_id)
+    shown = list(methods.values())
+    tiles = most_disputed(shown, scenarios, _PANEL_TILES)
+    for number, view in enumerate(views_at_hand(results, first, shown[0], tiles, place), 1):
         yield (
             f"tile{number}",
             draw_panels(
@@ -87,7 +102,7 @@ def _panels(results: Path, records: Sequence[Record], board: Leaderboard) -> Ite
                 methods,
                 scenarios,
                 legend,
-                title=f"Tile {tile_id}: what each method predicts",
+                title=f"Tile {view.tile_id}: what each method predicts",
                 below=f"{board.conditions}; shown: seed {', '.join(map(str, seeds))}; {_words(view)}",
             ),
         )

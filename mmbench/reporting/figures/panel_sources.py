@@ -6,15 +6,16 @@ A part that is missing or damaged is left out, and the log says why.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mmbench.errors import DataError, MMBenchError
 from mmbench.predictions import Predictions
 from mmbench.records import Record, predictions_path, read_confusions, read_predictions
 from mmbench.registry import find
-from mmbench.reporting.figures.panels import Legend, TileView
+from mmbench.reporting.data_places import DataPlace
 from mmbench.reporting.figures.recorded_tiles import open_recorded, recorded_view
+from mmbench.reporting.figures.tile_views import Legend, TileView
 
 _LOG = logging.getLogger("mmbench")
 
@@ -53,19 +54,38 @@ def recorded_legend(record: Record) -> Legend:
     return Legend(record.classes, dataset.palette[: len(record.classes)], dataset.ignore_index)
 
 
-def view_at_hand(results: Path, record: Record, predictions: Predictions, tile_id: str) -> TileView:
-    """Return images and truth of a tile, neither where its dataset is not at hand.
+def views_at_hand(
+    results: Path, record: Record, predictions: Predictions, tiles: Sequence[str], place: DataPlace
+) -> Iterator[TileView]:
+    """Yield images and truth of some tiles, neither where their dataset is not at hand.
 
     Args:
         results: Folder of the record.
         record: A finished one.
         predictions: Its own, or of the same windows.
-        tile_id: The tile.
+        tiles: Their ids.
+        place: Where the dataset lies.
+
+    Raises:
+        MMBenchError: If it was said where the dataset lies, and it is not the recorded one.
     """
     try:
-        dataset = open_recorded(record)
-        matrices = read_confusions(results, record)
-        return recorded_view(dataset, record, matrices, predictions, tile_id)
+        dataset, matrices = open_recorded(record, place), read_confusions(results, record)
     except MMBenchError as error:
-        _LOG.info("panels without images and truth: %s", error)
-        return TileView(tile_id)
+        _leave_out(error, place)
+        yield from map(TileView, tiles)
+        return
+    for tile_id in tiles:
+        try:
+            view = recorded_view(dataset, record, matrices, predictions, tile_id)
+        except MMBenchError as error:
+            _leave_out(error, place)
+            view = TileView(tile_id)
+        yield view
+
+
+def _leave_out(error: MMBenchError, place: DataPlace) -> None:
+    """Go on without images and truth; not where it was said in which place they are."""
+    if place.is_said:
+        raise error
+    _LOG.info("panels without images and truth: %s", error)

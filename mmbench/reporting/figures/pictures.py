@@ -15,15 +15,26 @@ from mmbench.predictions import Predictions
 
 Picture = NDArray[np.uint8]
 """(H, W, 3) uint8."""
+Colour = tuple[int, int, int]
+"""Red, green, blue in [0, 255]."""
 RIGHT, WRONG, IGNORED = (222, 222, 222), (20, 20, 20), (255, 255, 255)
 """Colours of an error map; in this order also as grey."""
+BOTH_RIGHT, ONLY_FIRST, ONLY_SECOND, BOTH_DIFFER, BOTH_ALIKE, UNCOUNTED = range(6)
+"""What two predictions of a pixel are: right, wrong in different ways or in the same one, or not counted."""
+VERDICT_COLOURS: tuple[Colour, ...] = (
+    (224, 224, 224),
+    (0, 100, 170),
+    (220, 140, 0),
+    (20, 20, 20),
+    (186, 186, 186),
+    (255, 255, 255),
+)
+"""By these numbers. Blue and orange are told apart by colour-blind readers; as grey, all six are."""
 _TAILS = (1.0, 99.0)
 """Percentiles at which a measured image is black and white."""
 
 
-def class_picture(
-    classes: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]], ignore_index: int
-) -> Picture:
+def class_picture(classes: NDArray[np.uint8], palette: Sequence[Colour], ignore_index: int) -> Picture:
     """Return class indices in the colours of their classes, what is ignored in black, as ISPRS draws it.
 
     Args:
@@ -40,11 +51,35 @@ def error_picture(
     classes: NDArray[np.uint8], target: NDArray[np.uint8], ignore_index: int
 ) -> tuple[Picture, float | None]:
     """Return where a prediction is wrong, and the share of pixels where it is right; None if none counts."""
-    counts = target != ignore_index
-    right = classes == target
     colours = np.array([WRONG, RIGHT, IGNORED], dtype=np.uint8)
-    picture = colours[np.where(counts, right, 2)]
-    return picture, float(right[counts].mean()) if counts.any() else None
+    picture = colours[np.where(target != ignore_index, classes == target, 2)]
+    return picture, right_share(classes, target, ignore_index)
+
+
+def right_share(classes: NDArray[np.uint8], target: NDArray[np.uint8], ignore_index: int) -> float | None:
+    """Return the share of the pixels that count on which a prediction is right; None if none counts."""
+    counts = target != ignore_index
+    return float((classes == target)[counts].mean()) if counts.any() else None
+
+
+def verdicts(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], target: NDArray[np.uint8], ignore_index: int
+) -> NDArray[np.uint8]:
+    """Return who is right on each pixel: `BOTH_RIGHT` and what follows it.
+
+    Args:
+        first: (H, W) uint8 classes that one method predicts.
+        second: Those of another.
+        target: The truth.
+        ignore_index: Of truth that counts nowhere.
+    """
+    first_right, second_right = first == target, second == target
+    found = np.where(first == second, BOTH_ALIKE, BOTH_DIFFER)
+    found[first_right] = ONLY_FIRST
+    found[second_right] = ONLY_SECOND
+    found[first_right & second_right] = BOTH_RIGHT
+    found[target == ignore_index] = UNCOUNTED
+    return found.astype(np.uint8)
 
 
 def modality_picture(image: NDArray[Any]) -> Picture:

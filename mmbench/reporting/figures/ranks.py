@@ -90,7 +90,7 @@ def _draw_row(axes: Axes, ranks: NDArray[np.float64], row: int) -> None:
     values, counts = np.unique(halves, return_counts=True)
     heights = counts / len(halves) * 0.84
     axes.bar(values, -heights, width=0.86, bottom=row + 0.42, color="#b9d6ea", linewidth=0, zorder=1.5)
-    low, high = np.percentile(ranks, _INTERVAL, method="inverted_cdf")
+    low, high = np.percentile(halves, _INTERVAL, method="inverted_cdf")
     axes.plot([low, high], [row, row], color=COLOURS[0], linewidth=1.1, solid_capstyle="butt", zorder=3)
     for end in (low, high):
         axes.plot([end, end], [row - 0.18, row + 0.18], color=COLOURS[0], linewidth=1.1, zorder=3)

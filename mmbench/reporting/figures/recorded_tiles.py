@@ -16,13 +16,18 @@ from mmbench.errors import DataError
 from mmbench.predictions import Predictions, central_window
 from mmbench.records import Record
 from mmbench.registry import find
-from mmbench.reporting.figures.panels import TileView, read_view
+from mmbench.reporting.data_places import DataPlace
+from mmbench.reporting.figures.tile_views import TileView, read_view
 
 _BAND_ROWS = 512
 
 
-def open_recorded(record: Record) -> Dataset:
-    """Open the dataset of a record where it is looked for by default, with the recorded options.
+def open_recorded(record: Record, place: DataPlace) -> Dataset:
+    """Open the dataset of a record with the recorded options.
+
+    Args:
+        record: A finished one.
+        place: Where its files lie.
 
     Raises:
         MMBenchError: If it is not installed, its files are not there, or it has other tiles or options.
@@ -32,8 +37,9 @@ def open_recorded(record: Record) -> Dataset:
     options = {key: stored[key] for key in inspect.signature(dataset_class).parameters if key in stored}
     options.pop("split", None)  # in an identity it is the hash of the split
     named = record.provenance.get("split")
+    split = place.split_file or (named if named in dataset_class.splits else None)
     try:
-        dataset = dataset_class(split=named if named in dataset_class.splits else None, **options)
+        dataset = dataset_class(root=place.root, split=split, **options)
     except (TypeError, ValueError) as error:
         raise DataError(f"dataset {stored['name']!r} does not take its recorded options: {error}") from error
     dataset.require_files()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mmbench.profiling.figure_style import COLOURS, MUTED, SMALL, Heading
@@ -141,16 +142,25 @@ def _name_points(axes: Axes, points: Sequence[CostPoint], width: float) -> None:
     corners = [inches(*corner) for corner in _front(points)]
     for (x, y), (next_x, next_y) in itertools.pairwise(corners):
         taken += [(x, y - _HAIR, next_x, y + _HAIR), (next_x - _HAIR, y, next_x + _HAIR, next_y)]
-    for point, centre in sorted(zip(points, centres, strict=True), key=lambda pair: -pair[1][1]):
-        size = (text_inches(_name(point)), _LINE)
+    for name, centre in sorted(_names(points, centres).items(), key=lambda item: -item[1][1]):
+        size = (text_inches(name), _LINE)
         box = min(_candidates(centre, size), key=lambda box: _covered(box, taken, width))
         taken.append(box)
-        _write_name(axes, _name(point), box, centre, width)
+        _write_name(axes, name, box, centre, width)
 
 
-def _name(point: CostPoint) -> str:
-    """Return as much of a point's name as a plot of this width has room for."""
-    return shorten(point.label, _LONGEST_NAME)
+def _names(
+    points: Sequence[CostPoint], centres: Sequence[tuple[float, float]]
+) -> dict[str, tuple[float, float]]:
+    """Return as much of each name as there is room for, and its place; points that coincide share one."""
+    at: dict[tuple[int, int], list[int]] = {}
+    for number, centre in enumerate(centres):
+        cell = (round(centre[0] / _RADIUS), round(centre[1] / _RADIUS))
+        at.setdefault(cell, []).append(number)
+    return {
+        ", ".join(shorten(points[number].label, _LONGEST_NAME) for number in numbers): centres[numbers[0]]
+        for numbers in at.values()
+    }
 
 
 def _candidates(centre: tuple[float, float], size: tuple[float, float]) -> list[_Box]:
@@ -186,4 +196,7 @@ def _write_name(axes: Axes, name: str, box: _Box, centre: tuple[float, float], w
     if np.hypot(nearest[0] - centre[0], nearest[1] - centre[1]) > 0.08:
         xs, ys = [centre[0] / width, nearest[0] / width], [centre[1] / _HEIGHT, nearest[1] / _HEIGHT]
         axes.plot(xs, ys, transform=axes.transAxes, color=MUTED, linewidth=0.4, zorder=2)
-    axes.text(across, up, name, transform=axes.transAxes, fontsize=SMALL, va="center_baseline", zorder=5)
+    text = axes.text(
+        across, up, name, transform=axes.transAxes, fontsize=SMALL, va="center_baseline", zorder=5
+    )
+    text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])  # readable across an interval

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from mmbench._version import __version__
 from mmbench.records import Record
+from mmbench.reporting.data_places import DEFAULT_PLACE, DataPlace
 from mmbench.reporting.escaping import one_line
 from mmbench.reporting.html_tables import html_table
 from mmbench.reporting.leaderboard import Leaderboard
@@ -26,7 +27,6 @@ from mmbench.reporting.page.tiles import tile_data
 from mmbench.reporting.regimes import regime_view
 from mmbench.reporting.views import leaderboard_table
 
-FILE_NAME = "report.html"
 _SCRIPTS = ("elements.js", "score_table.js", "provenance.js", "tiles.js", "page.js")
 """One after the other; the last begins the work."""
 
@@ -44,33 +44,30 @@ class _Part:
     refused: dict[str, str]
 
 
-def write_page(
-    results: Path, records: Sequence[Record], boards: Sequence[Leaderboard], command: str, folder: Path
-) -> list[Path]:
-    """Write the page of a report.
+def page_text(
+    results: Path,
+    records: Sequence[Record],
+    boards: Sequence[Leaderboard],
+    command: str,
+    place: DataPlace = DEFAULT_PLACE,
+) -> str:
+    """Return the page of a report.
 
     Args:
         results: Folder of the records.
         records: Scored under the label policy of the boards.
         boards: All that `leaderboards` makes of these records, in its order.
         command: That reads the same records, for the page to say.
-        folder: Where to, made if it is not there.
+        place: Where the data behind the records lie.
 
-    Returns:
-        The one file.
+    Raises:
+        MMBenchError: If it was said where the data lie, and they are not the recorded ones.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / FILE_NAME
-    path.write_text(page_text(results, records, boards, command), encoding="utf-8")
-    return [path]
-
-
-def page_text(results: Path, records: Sequence[Record], boards: Sequence[Leaderboard], command: str) -> str:
-    """Return the page of a report; see `write_page`."""
     studies = find_studies(results, records, boards)
     behind = [record for record in records if any(record.id in board.records for board in boards)]
     told = [
-        study_data(results, study) | {"tiles": tile_data(results, study.board, records)} for study in studies
+        study_data(results, study) | {"tiles": tile_data(results, study.board, records, place)}
+        for study in studies
     ]
     data = {"studies": told, "records": {record.id: record_data(record) for record in behind}}
     style, script = _file("page.css"), "\n".join(map(_file, _SCRIPTS))
@@ -128,6 +125,7 @@ def _template() -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
         finalize=lambda value: one_line(value) if type(value) is str else value,
     )
     return environment.get_template("page.html")

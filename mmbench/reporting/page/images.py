@@ -18,13 +18,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mmbench.profiling.figure_style import STYLE
+from mmbench.reporting.figures.pictures import Colour
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_ZLIB_LEVEL = 7
+"""A tenth more bytes than level 9 in a sixth of the time."""
 _JPEG_LEVEL = 88
 """Of 100: no difference to be seen at the size of a page."""
 
 
-def palette_png(indices: NDArray[np.uint8], colours: Sequence[tuple[int, int, int]]) -> bytes:
+def palette_png(indices: NDArray[np.uint8], colours: Sequence[Colour]) -> bytes:
     """Write a picture of few colours: a quarter of the bytes that it takes in true colour.
 
     Args:
@@ -46,7 +49,7 @@ def palette_png(indices: NDArray[np.uint8], colours: Sequence[tuple[int, int, in
     chunks = (
         (b"IHDR", header),
         (b"PLTE", bytes(value for colour in colours for value in colour)),
-        (b"IDAT", zlib.compress(lines.tobytes(), 9)),
+        (b"IDAT", zlib.compress(lines.tobytes(), _ZLIB_LEVEL)),
         (b"IEND", b""),
     )
     return _SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks)
@@ -57,7 +60,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png_address(indices: NDArray[np.uint8], colours: Sequence[tuple[int, int, int]]) -> str:
+def png_address(indices: NDArray[np.uint8], colours: Sequence[Colour]) -> str:
     """Return a picture of few colours, as `palette_png` takes it, as an address."""
     return _address("image/png", palette_png(indices, colours))
 

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from mmbench.errors import DataError
-from mmbench.metrics import METRICS, Metric
+from mmbench.metrics import CLASS_METRICS, METRICS, Metric
 from mmbench.records import Record
 from mmbench.reporting.cost_views import record_cost_view
 from mmbench.reporting.leaderboard import Leaderboard
 from mmbench.reporting.page.studies import Study
 from mmbench.reporting.rescoring import LABEL_POLICIES, policy_confusions
-from mmbench.reporting.rows import MEAN, METRIC_NAMES, WORST, Row
+from mmbench.reporting.rows import CLASS_METRIC_OF, MEAN, METRIC_NAMES, WORST, Row
 from mmbench.reporting.table_model import MISSING, Cell, Figure, RowName, Table
 from mmbench.reporting.views import class_view, leaderboard_table, summary_view
 
-_BY_CLASS: tuple[Metric, ...] = ("miou", "mf1")
 _DECIMALS = 4
 """Of scores from which a reader checks a mean by hand."""
 
@@ -81,7 +80,7 @@ class _Views:
             self._view("scenarios", "Scores by scenario", leaderboard_table(board)),
             self._view("robustness", "Robustness", summary_view([board])[0]),
         ]
-        if board.metric in _BY_CLASS:
+        if board.metric in CLASS_METRIC_OF:
             found += [
                 self._view(f"class {scenario}", f"By class, given {_given(scenario)}", table, scenario)
                 for scenario, table in zip(board.scenarios, class_view([board]), strict=True)
@@ -147,7 +146,7 @@ def _outcome(results: Path, record: Record, policy: str) -> dict[str, Any]:
     return {
         "scores": {metric: _columns(record, metric) for metric in METRICS},
         "classes": {
-            name: {key: [_percent(v) for v in values[key]] for key in ("iou", "f1")}
+            name: {key: [_percent(v) for v in values[key]] for key in CLASS_METRICS}
             for name, values in record.scenarios.items()
         },
         "matrices": counts,

@@ -10,6 +10,7 @@ from mmbench.errors import DataError
 from mmbench.metrics import METRICS, Metric
 from mmbench.records import Record
 from mmbench.reporting.leaderboard import Leaderboard, leaderboards
+from mmbench.reporting.matrices import reason_of
 from mmbench.reporting.rescoring import LABEL_POLICIES, rescored
 from mmbench.reporting.standings import with_standings
 
@@ -53,7 +54,7 @@ def _study(results: Path, records: Sequence[Record], boards: Sequence[Leaderboar
         try:
             scored = _under(results, records, board, policy)
         except DataError as error:
-            refused[policy] = str(error)
+            refused[policy] = reason_of(error, results)
             continue
         held[policy] = {record.id: record for record in scored if record.id in board.records}
         by_policy[policy] = {

@@ -15,9 +15,18 @@ from numpy.typing import NDArray
 from mmbench.errors import MMBenchError
 from mmbench.predictions import Predictions
 from mmbench.records import Record
-from mmbench.reporting.figures.panel_sources import recorded_legend, stored_predictions, view_at_hand
-from mmbench.reporting.figures.panels import Legend, TileView
-from mmbench.reporting.figures.pictures import IGNORED, RIGHT, WRONG, modality_picture, most_disputed
+from mmbench.reporting.data_places import DataPlace
+from mmbench.reporting.figures.panel_sources import recorded_legend, stored_predictions, views_at_hand
+from mmbench.reporting.figures.pictures import (
+    IGNORED,
+    RIGHT,
+    WRONG,
+    Colour,
+    modality_picture,
+    most_disputed,
+    right_share,
+)
+from mmbench.reporting.figures.tile_views import Legend, TileView
 from mmbench.reporting.leaderboard import Leaderboard
 from mmbench.reporting.page.images import jpeg_address, png_address
 
@@ -28,16 +37,22 @@ _IGNORED_COLOUR = (0, 0, 0)
 """Of truth that counts nowhere, as ISPRS draws it."""
 
 
-def tile_data(results: Path, board: Leaderboard, records: Sequence[Record]) -> dict[str, Any]:
+def tile_data(
+    results: Path, board: Leaderboard, records: Sequence[Record], place: DataPlace
+) -> dict[str, Any]:
     """Return the pictures of the tiles on which methods differ most, each method with its first seed.
 
     Args:
         results: Folder of the records.
         board: Its complete rows are shown.
         records: Those behind the board, among others.
+        place: Where the data behind the records lie.
 
     Returns:
         For the page's script; where there is nothing to show, only `absent`, a sentence that says why.
+
+    Raises:
+        MMBenchError: If it was said where the data lie, and they are not the recorded ones.
     """
     by_id = {record.id: record for record in records}
     firsts = {row.label: by_id[row.results[0].record] for row in board.rows}
@@ -53,8 +68,8 @@ def tile_data(results: Path, board: Leaderboard, records: Sequence[Record]) -> d
     shown = list(methods.values())
     tiles: list[dict[str, Any]] = []
     letters = 0
-    for tile_id in most_disputed(shown, scenarios, _MOST_TILES):
-        view = view_at_hand(results, first, shown[0], tile_id)
+    disputed = most_disputed(shown, scenarios, _MOST_TILES)
+    for view in views_at_hand(results, first, shown[0], disputed, place):
         tile = _tile(view, shown, scenarios, legend)
         letters += _letters(tile)
         if tiles and letters > _MOST_LETTERS:
@@ -80,7 +95,7 @@ def _note(records: Sequence[Record], tiles: Sequence[Mapping[str, Any]], rows: i
     return f"{count} on which the methods differ most, seed {seeds}.{some}{without}"
 
 
-def _entries(names: Sequence[str], colours: Sequence[tuple[int, int, int]]) -> list[dict[str, str]]:
+def _entries(names: Sequence[str], colours: Sequence[Colour]) -> list[dict[str, str]]:
     """Return names with their colours as CSS has them."""
     return [
         {"name": name.replace("_", " "), "colour": f"rgb({', '.join(map(str, colour))})"}
@@ -118,11 +133,10 @@ def _case(
     case: dict[str, str | None] = {"prediction": png_address(classes, legend.palette)}
     if target is None:
         return case | {"errors": None, "right": None}
-    counts = target != legend.ignore_index
-    right = classes == target
-    errors = np.where(counts, right, 2).astype(np.uint8)
-    share = f"{100 * right[counts].mean():.1f} % right" if counts.any() else None
-    return case | {"errors": png_address(errors, (WRONG, RIGHT, IGNORED)), "right": share}
+    errors = np.where(target != legend.ignore_index, classes == target, 2).astype(np.uint8)
+    share = right_share(classes, target, legend.ignore_index)
+    words = None if share is None else f"{100 * share:.1f} % right"
+    return case | {"errors": png_address(errors, (WRONG, RIGHT, IGNORED)), "right": words}
 
 
 def _letters(tile: Any) -> int:

@@ -43,7 +43,7 @@ def mutated(module: str, old: str, new: str, folder: Path) -> ModuleType:
 
 
 def install(patch: pytest.MonkeyPatch, module: str, replacement: ModuleType) -> None:
-    """Let operators that import the module at their next launch find the replacement.
+    """Put the replacement where the module is: for operators that import it, and in what has imported it.
 
     Args:
         patch: Undoes it.
@@ -51,5 +51,12 @@ def install(patch: pytest.MonkeyPatch, module: str, replacement: ModuleType) -> 
         replacement: What `mutated` returned.
     """
     package = importlib.import_module("mmbench_kernels._triton")
-    patch.setitem(sys.modules, f"mmbench_kernels._triton.{module}", replacement)
+    original = importlib.import_module(f"{package.__name__}.{module}")
+    own = {name: value for name, value in vars(replacement).items() if not name.startswith("__")}
+    for name, holder in list(sys.modules.items()):
+        if holder is not original and name.startswith(f"{package.__name__}."):
+            for attribute in own.keys() & vars(holder).keys():
+                if vars(holder)[attribute] is vars(original).get(attribute):
+                    patch.setattr(holder, attribute, own[attribute])
+    patch.setitem(sys.modules, original.__name__, replacement)
     patch.setattr(package, module, replacement)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -30,15 +31,17 @@ LIMITS = {"shaspec": (2e-2, 1e-2, 1.0)}
 numbers call its gradients not testable there."""
 
 
-def _small(name: str) -> Method:
+def _small(name: str, options: Mapping[str, Any]) -> Method:
     torch.manual_seed(0)
-    built: Method = find("method", name)(MODALITIES, NUM_CLASSES, **WIDTHS.get(name, CONTROL))
+    built: Method = find("method", name)(MODALITIES, NUM_CLASSES, **WIDTHS.get(name, CONTROL), **options)
     return built
 
 
-def _step(name: str, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+def _step(
+    name: str, options: Mapping[str, Any], batch: Batch
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
     """Return the logits of an evaluation, the terms of a training step and its gradients."""
-    method = _small(name)
+    method = _small(name, options)
     with torch.no_grad():
         logits = method.eval()(batch.images, batch.present).logits
     torch.manual_seed(1)  # dropout
@@ -49,18 +52,19 @@ def _step(name: str, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in names("method") if name != "gemmnet"]
-)  # see the golden numbers
+    ("name", "options"),
+    [*((name, {}) for name in names("method") if name != "gemmnet"), ("mmformer", {"tokens": "skip"})],
+)  # GEMMNet: see the golden numbers
 def test_a_method_computes_by_kernels_what_it_computes_by_torch(
-    name: str, launches: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+    name: str, options: dict[str, Any], launches: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One sample that lacks a modality: the golden numbers below have both, and mixed patterns.
-    batch = example_batch(_small(name), torch.tensor([[True, False]]))
-    by_kernels = _step(name, batch)
+    batch = example_batch(_small(name, options), torch.tensor([[True, False]]))
+    by_kernels = _step(name, options, batch)
     launched = len(launches)
     assert launched
     monkeypatch.setattr(_availability, "interpreting", lambda: False)
-    by_torch = _step(name, batch)
+    by_torch = _step(name, options, batch)
     assert len(launches) == launched
     for found, expected, limit in zip(
         by_kernels, by_torch, LIMITS.get(name, (1e-4, 1e-5, 1e-3)), strict=True

@@ -244,6 +244,7 @@ def doubled_and_near() -> list[Tensor | Up2]:
 
 
 FORWARD, BACKWARD = "norm_act_pad", "norm_act_pad_backward"
+HALVE, SUMS = "_doubled_maps_backward", "_norm_act_pad_sums"
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,8 @@ FORWARD, BACKWARD = "norm_act_pad", "norm_act_pad_backward"
         (far_from_zero, BACKWARD, "(rows >= 1) & (rows <= PAD)", "(rows >= 1) & (rows < PAD)"),
         (far_from_zero, BACKWARD, "- normalised * slant", ""),
         (far_from_zero, BACKWARD, "1 if PER_CHANNEL else TOTAL)", "1)"),
-        (doubled_and_near, BACKWARD, "distance < 2 * size - 1", "distance < 2 * size - 3"),
+        (far_from_zero, SUMS, "product += d * normalised", "product += d"),
+        (doubled_and_near, HALVE, "distance < 2 * size - 1", "distance < 2 * size - 3"),
     ],
 )
 def test_a_mistake_in_a_kernel_is_seen(

@@ -103,14 +103,14 @@ def test_a_merge_that_was_cut_short_leaves_no_record_without_matrices_and_is_fin
 ):
     into, placed = tmp_path / "into", []
 
-    def full_disk(path, content):
+    def full_disk(path, write):
         if len(placed) == 3:
             raise OSError(28, "No space left on device", str(path))
         placed.append(path)
-        place(path, content)
+        write_whole(path, write)
 
-    place = merging.place
-    monkeypatch.setattr(merging, "place", full_disk)
+    write_whole = merging.write_whole
+    monkeypatch.setattr(merging, "write_whole", full_disk)
     with pytest.raises(OSError, match="No space"):
         merge(two_folders, into)
     for path in into.glob("*.json"):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +101,8 @@ def test_a_dry_run_prints_recipe_and_command_and_touches_nothing(recorded, repro
     assert yaml.safe_load(recipe)["training"]["steps"] == 2
     assert yaml.safe_load(recipe)["methods"] == {"modality_dropout": {"base_width": 8}}
     assert rest.startswith("OMP_NUM_THREADS=1 mmbench run --methods modality_dropout --dataset synthetic")
+    recipe_file = Path("reproduced") / record.id / f"{record.id}.yaml"
+    assert f"save the recipe above as {recipe_file}" in out
 
 
 def test_the_printed_command_makes_the_recorded_cell(recorded, reproduce, tmp_path, capfd):

@@ -14,6 +14,15 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
 
+_LONGEST = ("test_triton_aot.py", "test_triton_gates.py", "test_triton_launches.py")
+"""Minutes each; a file is one process's work."""
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest files: at the end one process would be left alone with them."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
     """No test reads or writes the user's cache."""

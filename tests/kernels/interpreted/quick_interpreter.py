@@ -10,6 +10,7 @@ Two fifths of the time of these tests would go into two things that change nothi
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,14 +53,14 @@ class _OnceALaunch:
         self._done: set[str] = set()
 
     def __call__(self, function: Any) -> Any:
-        modules = {each.__name__ for each in function.__globals__.values() if inspect.ismodule(each)}
-        if modules & _LANGUAGE <= self._done:
+        modules = _modules_of_language(function)
+        if modules <= self._done:
             return interpreter._LangPatchScope()
         scope = self.patch_language(function)
         if not self._done:
             # The launch itself comes first, and in the end takes back what was done for it.
             scope.restore = self._forgetting(scope.restore)
-        self._done |= modules & _LANGUAGE
+        self._done |= modules
         return scope
 
     def _forgetting(self, restore: Any) -> Any:
@@ -68,3 +69,10 @@ class _OnceALaunch:
             restore()
 
         return forget_and_restore
+
+
+@functools.cache
+def _modules_of_language(function: Any) -> set[str]:
+    """Return which of the modules that are to be patched a function sees."""
+    modules = {each.__name__ for each in function.__globals__.values() if inspect.ismodule(each)}
+    return modules & _LANGUAGE

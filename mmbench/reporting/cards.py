@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -137,7 +138,7 @@ def method_card(name: str) -> Card:
 
 def _build(method_class: type[Method]) -> Built:
     """Build a method without memory and look at it."""
-    with torch.device("meta"):
+    with torch.device("meta"), _no_initial_values():
         method = method_class(MODALITIES, NUM_CLASSES)
     return Built(
         parameters=_count([method]),
@@ -145,6 +146,19 @@ def _build(method_class: type[Method]) -> Built:
         sees_hidden=method.sees_hidden_in_training,
         patterns=_describe_patterns(method),
     )
+
+
+@contextmanager
+def _no_initial_values() -> Iterator[None]:
+    """Draw no weights, inside: without memory there is nowhere to keep them.
+
+    Torch would import its compiler to do nothing, two seconds of a report.
+    """
+    torch.Tensor.normal_ = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del torch.Tensor.normal_  # what it inherits is there again
 
 
 def _count(modules: Sequence[nn.Module]) -> int:

@@ -25,7 +25,8 @@ from mmbench.reporting.matrices import load_matrices
 
 _LOG = logging.getLogger("mmbench")
 FORMATS = ("pdf", "png")
-_PANEL_TILES, _METHODS_OF_PANELS = 2, 12
+_PANEL_FIGURES, _METHODS_OF_PANELS = 2, 12
+"""A figure of a tile takes two seconds to write; the page shows more of them."""
 _SCENARIOS_OF_PANELS = 7
 """All of three modalities; of four the first ones, with which most is present."""
 
@@ -96,9 +97,9 @@ def _panels(
     scenarios = board.scenarios[:_SCENARIOS_OF_PANELS]
     seeds = sorted({firsts[label].identity["seed"] for label in methods})
     shown = list(methods.values())
-    tiles = most_disputed(shown, scenarios, _PANEL_TILES)
     left_out = f"; {len(methods)} of {len(firsts)} methods" if len(methods) < len(firsts) else ""
     parts = _parts(methods)
+    tiles = most_disputed(shown, scenarios, max(1, _PANEL_FIGURES // len(parts)))
     for number, view in enumerate(views_at_hand(results, first, shown[0], tiles, place), 1):
         for turn, part in enumerate(parts, 1):
             several = len(parts) > 1

@@ -80,12 +80,12 @@ def norm_act_pad(what: str, name: str, **changes: Any) -> AotCase:
     return replace(case, name=name, **changes)
 
 
-GRADIENT = "gradient planar 8x512x512 plain fp32"
+SUMS = "sums planar 8x512x512 plain fp32"
 PACKED = "apply channels-last 8x512x512 plain fp16"
 
 BAD_CASES = [
     BadCase(
-        norm_act_pad(GRADIENT, "a tile of 8192", config=Config({"BLOCK_P": 8192, "BLOCK_C": 1}, 4)),
+        norm_act_pad(SUMS, "a tile of 8192", config=Config({"BLOCK_P": 8192, "BLOCK_C": 1}, 4)),
         "spills: ",
     ),
     BadCase(norm_act_pad(PACKED, "loads of unknown alignment", aligned=()), "wide loads: none"),
@@ -206,7 +206,7 @@ BAD_CASES += [
         ),
         "spills: ",
     ),
-    BadCase(modal_attention(ATTENTION, "queries of unknown alignment", aligned=()), "wide loads: none"),
+    BadCase(modal_attention("delta bf16 32", "results of unknown alignment", aligned=()), "wide loads: none"),
     BadCase(
         modal_attention(
             ATTENTION,

@@ -88,14 +88,16 @@ class Recorder:
             knobs.runtime.jit_cache_hook, JITFunction.__getitem__ = None, launcher
 
     def covering(self) -> Recorder:
-        """Return as many as have every form of every argument of every kernel, the first of each."""
-        found, seen = Recorder(), set[Any]()
+        """Return few that have every form of every argument of every kernel, what adds most first."""
+        forms = {
+            key: {(key[0], key[1], *form) for form in forms_of(json.loads(key[2]))} for key in self.origins
+        }
+        found, missing = Recorder(), set[Any]().union(*forms.values())
         found.launches = self.launches
-        for (kernel, capability, words), origin in self.origins.items():
-            forms = {(kernel, capability, *form) for form in forms_of(json.loads(words))}
-            if not forms <= seen:
-                seen |= forms
-                found.origins[kernel, capability, words] = origin
+        while missing:
+            key = max(forms, key=lambda key: len(forms[key] & missing))
+            found.origins[key] = self.origins[key]
+            missing -= forms[key]
         return found
 
     def failures(self) -> Iterator[str]:

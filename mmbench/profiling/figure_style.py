@@ -115,7 +115,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     if suffix not in FIGURE_FORMATS:
         raise InvalidRecipeError(f"figure {path}: expected a name that ends with {', '.join(FIGURE_FORMATS)}")
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": None}
-    # A third of the time of the default level, a tenth more bytes.
+    # Lighter than the default: panels of tiles come out no larger, and it is less work.
     faster: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if suffix == ".png" else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):

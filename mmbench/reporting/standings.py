@@ -16,6 +16,7 @@ from mmbench.reporting.leaderboard import Leaderboard
 from mmbench.reporting.matrices import ScoreBoard, load_matrices, reason_of
 from mmbench.reporting.rows import Row, label_of
 from mmbench.results.matrices import score_problems
+from mmbench.results.verification import refusal
 from mmbench.statistics import LEVEL, Estimate, column_scorer, estimates, holm, resample, tie_groups
 
 _MOST_ROWS = 60
@@ -85,10 +86,7 @@ def _require_own_scores(results: Path, records: Sequence[Record], found: ScoreBo
         of_seed = method.matrices[method.seeds.index(record.identity["seed"])]  # (T, C, K, K)
         by_scenario = {name: of_seed[:, number] for number, name in enumerate(found.scenarios)}
         if problems := score_problems(record, by_scenario):
-            raise DataError(
-                f"record {record_path(results, record.id)}: {problems[0]}. Take it out of the folder, or run "
-                f"its cell again; 'mmbench results verify {results}' lists all that is wrong"
-            )
+            raise refusal(record_path(results, record.id), problems[0])
 
 
 def _separated(

@@ -138,11 +138,21 @@ def _read_for_tables(path: Path) -> Record:
     require_plain(path, LARGEST_RECORD_BYTES)
     record = read_record(path)
     if words := _identity_problem(path, record) or _no_peek_problem(record):
-        raise DataError(
-            f"record {path}: {words}. Take it out of the folder, or run its cell again; 'mmbench results "
-            f"verify {path.parent}' lists all that is wrong"
-        )
+        raise refusal(path, words)
     return record
+
+
+def refusal(path: Path, words: str) -> DataError:
+    """Return the error for a record of which no table may be made.
+
+    Args:
+        path: Of its JSON.
+        words: What is wrong with it.
+    """
+    return DataError(
+        f"record {path}: {words}. Take it out of the folder, or run its cell again; 'mmbench results verify "
+        f"{path.parent}' lists all that is wrong"
+    )
 
 
 def verify_record(path: Path) -> SoundRecord | list[str]:

@@ -15,8 +15,8 @@ demo: $(READY)  ## the main job on the embedded data, about two minutes on two c
 	$(BIN)/python -m mmbench run --methods gemmnet,shaspec --dataset synthetic --recipe smoke
 
 test: $(READY)  ## every test that this machine can run
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -q
-	TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q tests/kernels/interpreted
+	$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder -q
+	TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -q tests/kernels/interpreted
 
 check: $(READY)  ## style, types, import contract
 	$(BIN)/ruff check .

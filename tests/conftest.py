@@ -15,12 +15,18 @@ settings.load_profile("repeatable")
 
 
 _LONGEST = ("test_triton_aot.py", "test_triton_gates.py", "test_triton_launches.py")
-"""Minutes each; a file is one process's work."""
+"""A minute of a processor and more, each or each of their groups."""
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the longest files: at the end one process would be left alone with them."""
+    """Give a file to one process, unless its tests name groups, and the longest first.
+
+    At the end one process would be left alone with them. Groups count under `--dist loadgroup`.
+    """
     items.sort(key=lambda item: item.path.name not in _LONGEST)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -32,7 +32,10 @@ def test_every_operator_ships_configurations() -> None:
     assert sorted(mmbench_kernels.__all__) == OPERATORS
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+# A group of its own each: one process for all of them would be the last to end.
+@pytest.mark.parametrize(
+    "operator", [pytest.param(each, marks=pytest.mark.xdist_group(each)) for each in OPERATORS]
+)
 def test_no_shipped_configuration_is_refused(compile_all: Compile, operator: str) -> None:
     rows = compile_all(operator)
     cases = Counter((row["case"], row["capability"]) for row in rows)

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 copies: int = 0
-"""Tensors copied before a kernel because their innermost stride was not 1, in this process so far."""
+"""Tensors copied in this process so far because their rows were not what a kernel is compiled for."""

@@ -184,7 +184,7 @@ def modal_attention(what: str, name: str, **changes: Any) -> AotCase:
 
 
 def attention_tiles(queries: int, keys: int, warps: int) -> Config:
-    return Config({"BLOCK_M": queries, "BLOCK_N": keys, "BLOCK_D": 32}, num_warps=warps, num_stages=2)
+    return Config({"BLOCK_M": queries, "BLOCK_N": keys, "WIDTH": 32}, num_warps=warps, num_stages=2)
 
 
 ATTENTION = "forward bf16 ieee 32"

@@ -182,7 +182,7 @@ def modal_attention_calls() -> Iterator[Call]:
             ("odd sizes", lambda: packed(dense(2, 6, 3, 3, 5)), False, dense),
             ("aligned", lambda: [dense(2, 2, 32, 32, dtype=BRAIN) for _ in range(3)], True, dense),
             ("expanded", lambda: [expanded(1, 2, 16, 16, dtype=HALF) for _ in range(3)], False, expanded),
-            ("one head, packed", lambda: packed(dense(1, 4, 3, 1, 8, dtype=HALF)), True, expanded),
+            ("one head, packed", lambda: packed(dense(1, 4, 3, 1, 16, dtype=HALF)), True, expanded),
         ]
     )
     smallest = ("all sizes 1", lambda: [dense(1, 1, 1, 1) for _ in range(3)])

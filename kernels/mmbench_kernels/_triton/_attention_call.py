@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmbench_kernels import stats
 from mmbench_kernels._triton import _counter_hash, _launch
-from mmbench_kernels._triton._attention_configs import THREE_PRODUCTS_WIDTH
+from mmbench_kernels._triton._attention_configs import THREE_PRODUCTS_WIDTH, padded
 from mmbench_kernels._triton._token_rows import slot_starts
 from mmbench_kernels.ops._counter_hash import drop_count, keep_scale
 
@@ -66,7 +67,6 @@ class Options:
             "slots": len(self.lengths),
             "threshold": threshold,
             "keep_scale": kept,
-            "WIDTH": width,
             "SKIPS_QUERIES": self.skips_queries,
             "PRECISION": precision(q.dtype, width),
         }
@@ -85,6 +85,36 @@ def precision(dtype: torch.dtype, width: int) -> str:
     if setting == "medium":
         return "tf32"
     return "tf32x3" if setting == "high" and width <= THREE_PRODUCTS_WIDTH else "ieee"
+
+
+def kernel_rows(x: Tensor) -> Tensor:
+    """Return x, or a copy counted in `stats.copies` if its rows are not what the kernels are compiled for.
+
+    These read 16 bytes at a time: single elements would need an address each, too many for the registers.
+
+    Args:
+        x: (B, H, N, D), any strides.
+
+    Returns:
+        (B, H, N, P), P the least of WIDTHS that holds D, zeros behind column D; the last stride is 1, the
+        others are multiples of 16.
+    """
+    width = padded(x.shape[-1])
+    ready = x.shape[-1] == width and x.data_ptr() % 16 == 0
+    if ready and x.stride(-1) == 1 and all(step % 16 == 0 for step in x.stride()[:-1]):
+        return x
+    stats.copies += 1
+    copy = x.new_zeros((*x.shape[:-1], width))
+    copy[..., : x.shape[-1]] = x
+    return copy
+
+
+def without_padding(x: Tensor, width: int) -> Tensor:
+    """Return the first D columns of (B, H, N, P), stored as (B, N, H, D), a counted copy unless D is P."""
+    if x.shape[-1] == width:
+        return x
+    stats.copies += 1
+    return x[..., :width].transpose(1, 2).contiguous().transpose(1, 2)
 
 
 def stored_by_token(x: Tensor) -> Tensor:

@@ -32,13 +32,13 @@ _FORWARD: Mapping[str, _Tiles] = {
 _QUERY: Mapping[str, _Tiles] = {
     "half": {16: (128, 64, 8), 32: (128, 64, 8), 64: (128, 32, 8), 128: (128, 32, 8)},
     "ieee": {16: (32, 32, 4), 32: (32, 32, 4), 64: (32, 16, 8)},
-    "tf32": {16: (64, 32, 4), 32: (64, 32, 4), 64: (32, 32, 4)},
+    "tf32": {16: (128, 64, 8), 32: (64, 32, 4), 64: (32, 32, 4)},
     "tf32x3": {16: (64, 32, 4), 32: (64, 32, 4)},
 }
 _KEY_VALUE: Mapping[str, _Tiles] = {
     "half": {16: (32, 64, 4), 32: (32, 128, 8), 64: (32, 128, 8), 128: (16, 128, 8)},
     "ieee": {16: (32, 32, 4), 32: (32, 32, 4), 64: (16, 32, 8)},
-    "tf32": {16: (32, 32, 4), 32: (32, 32, 4), 64: (32, 32, 4)},
+    "tf32": {16: (32, 128, 8), 32: (32, 32, 4), 64: (32, 32, 4)},
     "tf32x3": {16: (16, 64, 4), 32: (16, 64, 4)},
 }
 
@@ -65,11 +65,11 @@ def key_value_config(dtype: torch.dtype, width: int, precision: str) -> Config:
 
 def delta_config(width: int) -> Config:
     """Return that of the kernel of the sums over D."""
-    return Config({"BLOCK_M": 64, "BLOCK_D": padded(width)}, num_warps=4)
+    return Config({"BLOCK_M": 64, "WIDTH": padded(width)}, num_warps=4)
 
 
 def _config(tables: Mapping[str, _Tiles], dtype: torch.dtype, width: int, precision: str) -> Config:
     kind = precision if dtype == torch.float32 else "half"
     block_m, block_n, warps = tables[kind][padded(width)]
-    constants = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_D": padded(width)}
+    constants = {"BLOCK_M": block_m, "BLOCK_N": block_n, "WIDTH": padded(width)}
     return Config(constants, num_warps=warps, num_stages=2)

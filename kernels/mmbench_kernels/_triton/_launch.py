@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmbench_kernels import stats
-
 
 @dataclass(frozen=True)
 class Config:
@@ -57,14 +55,6 @@ def empty(
     """
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty(tuple(shape), dtype=dtype, device=device, memory_format=memory_format)
-
-
-def innermost_contiguous(x: Tensor) -> Tensor:
-    """Return x, or a copy counted in `stats.copies` if its last axis does not stand together in memory."""
-    if x.stride(-1) == 1 or x.shape[-1] <= 1:
-        return x
-    stats.copies += 1
-    return x.contiguous()
 
 
 def on_device_of(x: Tensor) -> AbstractContextManager[object]:

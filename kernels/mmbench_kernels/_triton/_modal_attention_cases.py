@@ -1,7 +1,8 @@
 """The configurations of attention that are compiled ahead of time, and what their machine code may need.
 
-All with everything that a call can ask for: absent modalities left out, for queries too, and dropout. Float16
-has the tiles of bfloat16, so one width of it is enough; float32 has those of 32 for 16, with less work.
+All with everything that a call can ask for: absent modalities left out, for queries too, and dropout. Other
+widths and strides are copied to these before a launch. Float16 has the tiles of bfloat16, so one width of it
+is enough.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ _FACTORS = {"scale", "scale_log2", "sign", "keep_scale"}
 _SHIPPED = (
     ("bf16", "ieee", (16, 32, 64, 128)),
     ("fp16", "ieee", (32,)),
-    ("fp32", "ieee", (32, 64)),
-    ("fp32", "tf32", (32, 64)),
-    ("fp32", "tf32x3", (32,)),
+    ("fp32", "ieee", (16, 32, 64)),
+    ("fp32", "tf32", (16, 32, 64)),
+    ("fp32", "tf32x3", (16, 32)),
 )
 
 # Instructions of a thread a pair of query and key, by kernel and width, on the worst of the architectures.
@@ -67,7 +68,7 @@ def _cases(dtype: str, precision: str, widths: tuple[int, ...]) -> Iterator[AotC
                 kernel,
                 config,
                 dtype,
-                {"WIDTH": width, "SKIPS_QUERIES": True, "PRECISION": precision},
+                {"SKIPS_QUERIES": True, "PRECISION": precision},
                 _gates(config, precision, None if dtype == "fp32" else _BUDGETS[what][width]),
             )
 
@@ -87,21 +88,19 @@ def _plain() -> AotCase:
     """Return forward with nothing absent and nothing dropped."""
     config = forward_config(torch.bfloat16, 32, "ieee")
     nothing = dict.fromkeys(_OTHERS)
-    constants = {"WIDTH": 32, "SKIPS_QUERIES": False, "PRECISION": "ieee", **nothing}
+    constants = {"SKIPS_QUERIES": False, "PRECISION": "ieee", **nothing}
     gates = _gates(config, "ieee", _PLAIN_BUDGET)
     return case_of("forward bf16 ieee 32 plain", forward_kernel, config, "bf16", constants, gates)
 
 
 def _delta(dtype: str) -> AotCase:
-    return case_of(
-        f"delta {dtype} 32", delta_kernel, delta_config(32), dtype, {"WIDTH": 32}, Gates(wide_loads=True)
-    )
+    return case_of(f"delta {dtype} 32", delta_kernel, delta_config(32), dtype, {}, Gates(wide_loads=True))
 
 
 def case_of(
     name: str, kernel: Any, config: Config, dtype: str, constants: dict[str, Any], gates: Gates
 ) -> AotCase:
-    """Return a case of a kernel whose tensors are dense, with rows of whole multiples of 16 bytes.
+    """Return a case of a kernel whose tensors are dense, with rows as `kernel_rows` returns them.
 
     Args:
         name: Of the case.

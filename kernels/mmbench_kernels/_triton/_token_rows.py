@@ -82,35 +82,27 @@ def are_present(rows, bits, starts_ptr, slots, tokens):
 
 
 @triton.jit
-def load_rows(corner, stride, inside, WIDTH: tl.constexpr, SHAPE: tl.constexpr, MASKED: tl.constexpr):
-    """Return rows of (N, D), zeros beyond column D.
+def load_rows(corner, stride, inside, SHAPE: tl.constexpr, MASKED: tl.constexpr):
+    """Return rows of (N, D).
 
     Args:
         corner: Pointer to column 0 of the first row.
         stride: Between rows.
         inside: Which rows to read if MASKED; the others are zeros.
-        WIDTH: D.
         SHAPE: Rows and columns of the result.
         MASKED: Whether there are rows that may not be read.
     """
-    columns = tl.arange(0, SHAPE[1])
-    places = corner + (tl.arange(0, SHAPE[0])[:, None] * stride + columns[None, :])
-    if MASKED:
-        values = tl.load(places, mask=inside[:, None] & (columns < WIDTH)[None, :], other=0.0)
-    elif SHAPE[1] > WIDTH:
-        values = tl.load(places, mask=(columns < WIDTH)[None, :], other=0.0)
-    else:
-        values = tl.load(places)
-    return values
+    places = corner + (tl.arange(0, SHAPE[0])[:, None] * stride + tl.arange(0, SHAPE[1])[None, :])
+    return tl.load(places, mask=inside[:, None], other=0.0) if MASKED else tl.load(places)
 
 
 @triton.jit
-def store_rows(ptr, values, sample, head, rows, heads, tokens, WIDTH: tl.constexpr):
-    """Write rows (n, columns) of one head into (B, N, H, D), those that there are."""
-    columns = tl.arange(0, values.shape[1])
+def store_rows(ptr, values, sample, head, rows, heads, tokens):
+    """Write rows (n, D) of one head into (B, N, H, D), those that there are."""
+    WIDTH: tl.constexpr = values.shape[1]
     corners = ptr + ((sample * tokens + rows) * heads + head) * WIDTH
-    inside = (rows < tokens)[:, None] & (columns < WIDTH)[None, :]
-    tl.store(corners[:, None] + columns[None, :], values.to(ptr.dtype.element_ty), mask=inside)
+    places = corners[:, None] + tl.arange(0, WIDTH)[None, :]
+    tl.store(places, values.to(ptr.dtype.element_ty), mask=(rows < tokens)[:, None])
 
 
 def slot_starts(lengths: Sequence[int], device: torch.device) -> Tensor:

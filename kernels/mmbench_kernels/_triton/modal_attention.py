@@ -17,7 +17,15 @@ from torch import Tensor
 
 from mmbench_kernels._triton import _launch
 from mmbench_kernels._triton._aot import AotCase
-from mmbench_kernels._triton._attention_call import Options, precision, programs, stored_by_token, strides
+from mmbench_kernels._triton._attention_call import (
+    Options,
+    kernel_rows,
+    precision,
+    programs,
+    stored_by_token,
+    strides,
+    without_padding,
+)
 from mmbench_kernels._triton._attention_configs import forward_config
 from mmbench_kernels._triton._counter_hash import are_kept
 from mmbench_kernels._triton._token_rows import (
@@ -61,12 +69,11 @@ def forward_kernel(
     sign,  # of the scores' factor, 1.0 or -1.0
     threshold,  # int32, see `are_kept`
     keep_scale,  # the factor of kept weights
-    WIDTH: tl.constexpr,  # D
     SKIPS_QUERIES: tl.constexpr,  # whether rows of absent modalities are zeros
     PRECISION: tl.constexpr,  # of products of float32
     BLOCK_M: tl.constexpr,  # queries of a program
     BLOCK_N: tl.constexpr,  # keys of a step
-    BLOCK_D: tl.constexpr,  # a power of 2, 16 or more, that holds D
+    WIDTH: tl.constexpr,  # D, a power of 2, 16 or more
 ):
     """Write the result and the logarithm of the denominator for BLOCK_M queries of one head."""
     line, sample, head, first_row = program_place(heads, tokens, BLOCK_M)
@@ -85,11 +92,11 @@ def forward_kernel(
     k_ptr += sample * stride_kb + head * stride_kh
     v_ptr += sample * stride_vb + head * stride_vh
     q_ptr += sample * stride_qb + head * stride_qh + first_row.to(tl.int64) * stride_qn
-    q = load_rows(q_ptr, stride_qn, active, WIDTH, (BLOCK_M, BLOCK_D), True)
+    q = load_rows(q_ptr, stride_qn, active, (BLOCK_M, WIDTH), True)
     q = (q * sign).to(q.dtype)  # then the largest score has the largest product
     top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
-    out = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
+    out = tl.zeros((BLOCK_M, WIDTH), tl.float32)
     for slot in range(runs):
         if present_ptr is not None:
             begin, end = next_run(slot, bits, starts, end, tokens)
@@ -101,8 +108,8 @@ def forward_kernel(
                 keys = first + tl.arange(0, BLOCK_N)
                 inside = keys < end
                 place = tl.cast(first, tl.int64)
-                k = load_rows(k_ptr + place * stride_kn, stride_kn, inside, WIDTH, (BLOCK_N, BLOCK_D), tail)
-                v = load_rows(v_ptr + place * stride_vn, stride_vn, inside, WIDTH, (BLOCK_N, BLOCK_D), tail)
+                k = load_rows(k_ptr + place * stride_kn, stride_kn, inside, (BLOCK_N, WIDTH), tail)
+                v = load_rows(v_ptr + place * stride_vn, stride_vn, inside, (BLOCK_N, WIDTH), tail)
                 products = tl.dot(q, tl.trans(k), input_precision=PRECISION)
                 candidates = products
                 if tail:
@@ -126,7 +133,7 @@ def forward_kernel(
     some = active & (total > 0)
     total = tl.where(some, total, 1.0)
     out = tl.where(some[:, None], out * (keep_scale / total)[:, None], 0.0)
-    store_rows(out_ptr, out, sample, head, rows, heads, tokens, WIDTH)
+    store_rows(out_ptr, out, sample, head, rows, heads, tokens)
     lse = tl.where(some, (top + tl.log2(total)) * _LN_2, float("-inf"))
     tl.store(lse_ptr + line * tokens + rows, lse, mask=rows < tokens)
 
@@ -140,10 +147,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, options: Options) -> tuple[Tensor, T
         v: (B, H, N, D).
         options: The rest.
     """
-    out, lse = stored_by_token(q), _launch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
+    lse = _launch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
     if q.numel() == 0:
-        return out, lse
-    q, k, v = (_launch.innermost_contiguous(x) for x in (q, k, v))
+        return stored_by_token(q), lse
+    width = q.shape[3]
+    q, k, v = (kernel_rows(x) for x in (q, k, v))
+    out = stored_by_token(q)
     config = forward_config(q.dtype, q.shape[3], precision(q.dtype, q.shape[3]))
     with _launch.on_device_of(q):
         forward_kernel[programs(q, config.constants["BLOCK_M"])](
@@ -160,7 +169,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, options: Options) -> tuple[Tensor, T
             **options.arguments(q),
             **config.keywords(),
         )
-    return out, lse
+    return without_padding(out, width), lse
 
 
 def aot_cases() -> list[AotCase]:

@@ -13,7 +13,15 @@ import triton.language as tl
 from torch import Tensor
 
 from mmbench_kernels._triton import _launch
-from mmbench_kernels._triton._attention_call import Options, precision, programs, stored_by_token, strides
+from mmbench_kernels._triton._attention_call import (
+    Options,
+    kernel_rows,
+    precision,
+    programs,
+    stored_by_token,
+    strides,
+    without_padding,
+)
 from mmbench_kernels._triton._attention_configs import delta_config, key_value_config, query_config
 from mmbench_kernels._triton._counter_hash import are_kept
 from mmbench_kernels._triton._token_rows import (
@@ -42,9 +50,8 @@ def delta_kernel(
     stride_on,
     heads,  # H
     tokens,  # N
-    WIDTH: tl.constexpr,  # D
     BLOCK_M: tl.constexpr,  # queries of a program
-    BLOCK_D: tl.constexpr,  # a power of 2, 16 or more, that holds D
+    WIDTH: tl.constexpr,  # D, a power of 2, 16 or more
 ):
     """Write the sum over D of gradient times result, less the gradient to the logarithm."""
     line, sample, head, first_row = program_place(heads, tokens, BLOCK_M)
@@ -52,8 +59,8 @@ def delta_kernel(
     inside = rows < tokens
     grad_out_ptr += sample * stride_gb + head * stride_gh + first_row.to(tl.int64) * stride_gn
     out_ptr += sample * stride_ob + head * stride_oh + first_row.to(tl.int64) * stride_on
-    grad_out = load_rows(grad_out_ptr, stride_gn, inside, WIDTH, (BLOCK_M, BLOCK_D), True)
-    out = load_rows(out_ptr, stride_on, inside, WIDTH, (BLOCK_M, BLOCK_D), True)
+    grad_out = load_rows(grad_out_ptr, stride_gn, inside, (BLOCK_M, WIDTH), True)
+    out = load_rows(out_ptr, stride_on, inside, (BLOCK_M, WIDTH), True)
     delta = tl.sum(grad_out.to(tl.float32) * out.to(tl.float32), 1)
     if grad_lse_ptr is not None:
         delta -= tl.load(grad_lse_ptr + line * tokens + rows, mask=inside, other=0.0)
@@ -93,12 +100,11 @@ def grad_query_kernel(
     scale,  # of the scores
     threshold,  # int32, see `are_kept`
     keep_scale,  # the factor of kept weights
-    WIDTH: tl.constexpr,  # D
     SKIPS_QUERIES: tl.constexpr,  # whether rows of absent modalities have no gradient
     PRECISION: tl.constexpr,  # of products of float32
     BLOCK_M: tl.constexpr,  # queries of a program
     BLOCK_N: tl.constexpr,  # keys of a step
-    BLOCK_D: tl.constexpr,  # a power of 2, 16 or more, that holds D
+    WIDTH: tl.constexpr,  # D, a power of 2, 16 or more
 ):
     """Write the gradient to BLOCK_M queries of one head, in steps over the keys."""
     line, sample, head, first_row = program_place(heads, tokens, BLOCK_M)
@@ -118,12 +124,12 @@ def grad_query_kernel(
     v_ptr += sample * stride_vb + head * stride_vh
     q_ptr += sample * stride_qb + head * stride_qh + first_row.to(tl.int64) * stride_qn
     grad_out_ptr += sample * stride_gb + head * stride_gh + first_row.to(tl.int64) * stride_gn
-    q = load_rows(q_ptr, stride_qn, active, WIDTH, (BLOCK_M, BLOCK_D), True)
-    grad_out = load_rows(grad_out_ptr, stride_gn, active, WIDTH, (BLOCK_M, BLOCK_D), True)
+    q = load_rows(q_ptr, stride_qn, active, (BLOCK_M, WIDTH), True)
+    grad_out = load_rows(grad_out_ptr, stride_gn, active, (BLOCK_M, WIDTH), True)
     # The weights of rows that are not there are 2 to the power of -inf.
     lse = tl.load(lse_ptr + line * tokens + rows, mask=active, other=float("inf")) * _LOG2_E
     delta = tl.load(delta_ptr + line * tokens + rows, mask=active, other=0.0)
-    grad_q = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
+    grad_q = tl.zeros((BLOCK_M, WIDTH), tl.float32)
     for slot in range(runs):
         if present_ptr is not None:
             begin, end = next_run(slot, bits, starts, end, tokens)
@@ -135,8 +141,8 @@ def grad_query_kernel(
                 keys = first + tl.arange(0, BLOCK_N)
                 inside = keys < end
                 place = tl.cast(first, tl.int64)
-                k = load_rows(k_ptr + place * stride_kn, stride_kn, inside, WIDTH, (BLOCK_N, BLOCK_D), tail)
-                v = load_rows(v_ptr + place * stride_vn, stride_vn, inside, WIDTH, (BLOCK_N, BLOCK_D), tail)
+                k = load_rows(k_ptr + place * stride_kn, stride_kn, inside, (BLOCK_N, WIDTH), tail)
+                v = load_rows(v_ptr + place * stride_vn, stride_vn, inside, (BLOCK_N, WIDTH), tail)
                 products = tl.dot(q, tl.trans(k), input_precision=PRECISION)
                 exponents = products * (scale * _LOG2_E) - lse[:, None]
                 if tail:
@@ -150,7 +156,7 @@ def grad_query_kernel(
                 grads = weights * (grads * keep_scale - delta[:, None])
                 grad_q = tl.dot(grads.to(k.dtype), k, grad_q, input_precision=PRECISION)
     grad_q = tl.where(active[:, None], grad_q * scale, 0.0)
-    store_rows(grad_q_ptr, grad_q, sample, head, rows, heads, tokens, WIDTH)
+    store_rows(grad_q_ptr, grad_q, sample, head, rows, heads, tokens)
 
 
 @triton.jit(do_not_specialize=["heads", "tokens", "slots", "threshold"])
@@ -187,12 +193,11 @@ def grad_key_value_kernel(
     scale,  # of the scores
     threshold,  # int32, see `are_kept`
     keep_scale,  # the factor of kept weights
-    WIDTH: tl.constexpr,  # D
     SKIPS_QUERIES: tl.constexpr,  # whether rows of absent modalities have no gradient
     PRECISION: tl.constexpr,  # of products of float32
     BLOCK_M: tl.constexpr,  # queries of a step
     BLOCK_N: tl.constexpr,  # keys of a program
-    BLOCK_D: tl.constexpr,  # a power of 2, 16 or more, that holds D
+    WIDTH: tl.constexpr,  # D, a power of 2, 16 or more
 ):
     """Write the gradients to BLOCK_N keys and values of one head, in steps over the queries.
 
@@ -217,10 +222,10 @@ def grad_key_value_kernel(
     grad_out_ptr += sample * stride_gb + head * stride_gh
     k_ptr += sample * stride_kb + head * stride_kh + first_key.to(tl.int64) * stride_kn
     v_ptr += sample * stride_vb + head * stride_vh + first_key.to(tl.int64) * stride_vn
-    k = load_rows(k_ptr, stride_kn, active, WIDTH, (BLOCK_N, BLOCK_D), True)
-    v = load_rows(v_ptr, stride_vn, active, WIDTH, (BLOCK_N, BLOCK_D), True)
-    grad_k = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
-    grad_v = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
+    k = load_rows(k_ptr, stride_kn, active, (BLOCK_N, WIDTH), True)
+    v = load_rows(v_ptr, stride_vn, active, (BLOCK_N, WIDTH), True)
+    grad_k = tl.zeros((BLOCK_N, WIDTH), tl.float32)
+    grad_v = tl.zeros((BLOCK_N, WIDTH), tl.float32)
     for slot in range(runs):
         if SKIPS_QUERIES and present_ptr is not None:
             begin, end = next_run(slot, bits, starts, end, tokens)
@@ -232,9 +237,9 @@ def grad_key_value_kernel(
                 rows = first + tl.arange(0, BLOCK_M)
                 inside = rows < end
                 place = tl.cast(first, tl.int64)
-                q = load_rows(q_ptr + place * stride_qn, stride_qn, inside, WIDTH, (BLOCK_M, BLOCK_D), tail)
+                q = load_rows(q_ptr + place * stride_qn, stride_qn, inside, (BLOCK_M, WIDTH), tail)
                 grad_out = load_rows(
-                    grad_out_ptr + place * stride_gn, stride_gn, inside, WIDTH, (BLOCK_M, BLOCK_D), tail
+                    grad_out_ptr + place * stride_gn, stride_gn, inside, (BLOCK_M, WIDTH), tail
                 )
                 # The weights of rows that are not there are 2 to the power of -inf.
                 lse = tl.load(lse_ptr + rows, mask=inside, other=float("inf")) * _LOG2_E
@@ -254,8 +259,8 @@ def grad_key_value_kernel(
                 grad_k = tl.dot(grads.to(k.dtype), q, grad_k, input_precision=PRECISION)
     grad_k = tl.where(active[:, None], grad_k * scale, 0.0)
     grad_v = tl.where(active[:, None], grad_v * keep_scale, 0.0)
-    store_rows(grad_k_ptr, grad_k, sample, head, keys, heads, tokens, WIDTH)
-    store_rows(grad_v_ptr, grad_v, sample, head, keys, heads, tokens, WIDTH)
+    store_rows(grad_k_ptr, grad_k, sample, head, keys, heads, tokens)
+    store_rows(grad_v_ptr, grad_v, sample, head, keys, heads, tokens)
 
 
 def attend_backward(
@@ -280,10 +285,11 @@ def attend_backward(
         lse: (B, H, N), what `attend` returned.
         options: Those of `attend`.
     """
-    grads = stored_by_token(q), stored_by_token(q), stored_by_token(q)
     if q.numel() == 0:
-        return grads
-    grad_out, q, k, v, out = (_launch.innermost_contiguous(x) for x in (grad_out, q, k, v, out))
+        return stored_by_token(q), stored_by_token(q), stored_by_token(q)
+    width = q.shape[3]
+    grad_out, q, k, v, out = (kernel_rows(x) for x in (grad_out, q, k, v, out))
+    grads = stored_by_token(q), stored_by_token(q), stored_by_token(q)
     with _launch.on_device_of(q):
         shared = {
             "grad_out_ptr": grad_out,
@@ -305,14 +311,15 @@ def attend_backward(
         config = key_value_config(q.dtype, q.shape[3], precision(q.dtype, q.shape[3]))
         grid = programs(q, config.constants["BLOCK_N"])
         grad_key_value_kernel[grid](grad_k_ptr=grads[1], grad_v_ptr=grads[2], **shared, **config.keywords())
-    return grads
+    grad_q, grad_k, grad_v = (without_padding(x, width) for x in grads)
+    return grad_q, grad_k, grad_v
 
 
 def _delta(grad_out: Tensor, out: Tensor, grad_lse: Tensor | None) -> Tensor:
     """Return (B, H, N) float32, see `delta_kernel`."""
     delta = _launch.empty(out.shape[:3], dtype=torch.float32, device=out.device)
     config = delta_config(out.shape[3])
-    heads, tokens, width = out.shape[1:]
+    heads, tokens = out.shape[1:3]
     delta_kernel[programs(out, config.constants["BLOCK_M"])](
         grad_out_ptr=grad_out,
         out_ptr=out,
@@ -320,7 +327,6 @@ def _delta(grad_out: Tensor, out: Tensor, grad_lse: Tensor | None) -> Tensor:
         delta_ptr=delta,
         heads=heads,
         tokens=tokens,
-        WIDTH=width,
         **strides("g", grad_out),
         **strides("o", out),
         **config.keywords(),

@@ -53,7 +53,19 @@ def test_all_patterns_of_four_modalities_find_the_runs_of_what_is_present(mode: 
 def test_every_width_of_a_head_is_padded_to_a_tile(width: int, dtype: torch.dtype) -> None:
     present = torch.tensor([[True, False], [True, True]])
     inputs = random_qkv(2, 1, 34, width, dtype=dtype)
+    copies = stats.copies
     assert_close(inputs, present=present, mode="skip_keys", dropout_p=0.1, seed=2)
+    # Queries, keys, values and the result; for backward those, its gradient, and three gradients of its own.
+    assert stats.copies == copies + (0 if width in _attention_configs.WIDTHS else 4 + 8)
+
+
+def test_a_padded_result_is_stored_like_any_other() -> None:
+    q, k, v = (x.requires_grad_() for x in random_qkv(2, 3, 5, 12))
+    out = modal_attention(q, k, v, backend="triton")
+    grads = torch.autograd.grad(out, (q, k, v), torch.ones_like(out))
+    assert all(
+        x.transpose(1, 2).is_contiguous() and x.untyped_storage().nbytes() == 1440 for x in (out, *grads)
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,7 +169,7 @@ def test_the_same_entries_are_dropped_as_on_the_path_of_torch(dropout_p: float) 
 
 
 def test_packed_tensors_are_taken_and_stored_without_copies() -> None:
-    packed = torch.randn(2, 21, 3, 2, 8).requires_grad_()
+    packed = torch.randn(2, 21, 3, 2, 16).requires_grad_()
     options: dict[str, Any] = {"dropout_p": 0.2, "seed": 4, "backend": "triton"}
     copies = stats.copies
     out = modal_attention_qkvpacked(packed, **options)
@@ -172,13 +184,13 @@ def test_packed_tensors_are_taken_and_stored_without_copies() -> None:
 
 
 def test_strided_sliced_and_expanded_tensors_give_the_same_bits() -> None:
-    q, k, v = random_qkv(2, 2, 21, 8)
+    q, k, v = random_qkv(2, 2, 21, 16)
     options: dict[str, Any] = {"dropout_p": 0.2, "seed": 4, "backend": "triton"}
     expected = modal_attention(q, k, v, **options)
-    wider = torch.randn(2, 2, 25, 11)
-    wider[:, :, 3:24, 2:10] = q
+    wider = torch.randn(2, 2, 25, 32)
+    wider[:, :, 3:24, 4:20] = q
     copies = stats.copies
-    assert torch.equal(modal_attention(wider[:, :, 3:24, 2:10], k, v, **options), expected)
+    assert torch.equal(modal_attention(wider[:, :, 3:24, 4:20], k, v, **options), expected)
     shared = k[:1, :1].expand(2, 2, -1, -1)
     whole = modal_attention(q, shared.contiguous(), v, **options)
     assert torch.equal(modal_attention(q, shared, v, **options), whole)
@@ -186,6 +198,11 @@ def test_strided_sliced_and_expanded_tensors_give_the_same_bits() -> None:
     columns = [x.mT.contiguous().mT for x in (q, k, v)]
     assert torch.equal(modal_attention(*columns, **options), expected)
     assert stats.copies == copies + 3
+    for width, first in ((32, 1), (33, 4)):  # rows that begin between 16 bytes
+        ragged = torch.zeros(2, 2, 21, width)
+        ragged[..., first : first + 16] = q
+        assert torch.equal(modal_attention(ragged[..., first : first + 16], k, v, **options), expected)
+    assert stats.copies == copies + 5
     present = torch.tensor([[True, True], [False, False], [False, True], [True, False]])[::2]
     mode: dict[str, Any] = {"mode": "skip_keys", "modality_len": [9, 12], **options}
     strided = modal_attention(q, k, v, present=present, **mode)

@@ -28,7 +28,11 @@ from triton.runtime.jit import JITFunction
 from mmbench_kernels._availability import gpu_path
 from mmbench_kernels._triton import _launch
 from mmbench_kernels._triton._aot import SHARED_BYTES
+from mmbench_kernels._triton._machine_code import resource_usage
 from tests.kernels.launching_calls import Call, model_calls, operator_calls
+
+STACK_BYTES = 8
+"""Of a thread. A launch that is no shipped configuration may put one value away, as ptxas likes to do."""
 
 
 class PretendedDriver:
@@ -114,6 +118,9 @@ class Recorder:
                 continue
             if compiled.metadata.shared > SHARED_BYTES[capability]:
                 yield f"{name}: {compiled.metadata.shared} bytes of shared memory"
+            usage = resource_usage(compiled.asm["cubin"])
+            if usage["STACK"] > STACK_BYTES or usage["LOCAL"]:
+                yield f"{name}: spills, {usage['STACK']} bytes of stack, {usage['LOCAL']} of local memory"
 
 
 def name_of(kernel: JITFunction[Any]) -> str:

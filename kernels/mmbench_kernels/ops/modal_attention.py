@@ -87,7 +87,9 @@ def modal_attention(
         return_lse: Whether to return the logarithm of the softmax's denominator too.
         backend: "auto" takes Triton's kernels where they can run and there is something to gain: with
             "full", without dropout and without `return_lse`, torch has kernels of its own. "torch" never
-            takes them, "triton" always. They take D up to 128, in float32 up to 64, and M up to 16.
+            takes them, "triton" always. They take D up to 128, in float32 up to 64, and M up to 16. Tensors
+            whose D is not 16, 32, 64 or 128, or whose rows do not begin at multiples of 16 elements, are
+            copied for them first, and counted in `stats.copies`.
 
     Returns:
         (B, H, N, D), the dtype of q. With `return_lse` also (B, H, N), float32 or, for float64, float64: the

@@ -31,8 +31,8 @@ from mmbench_kernels._triton._aot import SHARED_BYTES
 from mmbench_kernels._triton._machine_code import resource_usage
 from tests.kernels.launching_calls import Call, model_calls, operator_calls
 
-STACK_BYTES = 8
-"""Of a thread. A launch that is no shipped configuration may put one value away, as ptxas likes to do."""
+STACK_BYTES = {"multiscale_seg_loss.coarse_sums_kernel": 8}
+"""That a thread of a kernel may use: heads of one pixel put one value away. Others none."""
 
 
 class PretendedDriver:
@@ -119,7 +119,7 @@ class Recorder:
             if compiled.metadata.shared > SHARED_BYTES[capability]:
                 yield f"{name}: {compiled.metadata.shared} bytes of shared memory"
             usage = resource_usage(compiled.asm["cubin"])
-            if usage["STACK"] > STACK_BYTES or usage["LOCAL"]:
+            if usage["STACK"] > STACK_BYTES.get(name_of(kernel), 0) or usage["LOCAL"]:
                 yield f"{name}: spills, {usage['STACK']} bytes of stack, {usage['LOCAL']} of local memory"
 
 

@@ -1,8 +1,8 @@
 """The configurations of attention that are compiled ahead of time, and what their machine code may need.
 
-All with everything that a call can ask for: absent modalities left out, for queries too, and dropout. Other
-widths and strides are copied to these before a launch. Float16 has the tiles of bfloat16, so one width of it
-is enough.
+All with everything that a call can ask for: absent modalities left out, for queries too, and dropout; heads
+of 32 with less as well. Other widths and strides are copied to these before a launch. Float16 has the tiles
+of bfloat16, so one width of it is enough.
 """
 
 from __future__ import annotations
@@ -52,7 +52,25 @@ _PLAIN_BUDGET = 10.0
 def aot_cases() -> list[AotCase]:
     """Return every shipped configuration."""
     cases = [case for dtype, precision, widths in _SHIPPED for case in _cases(dtype, precision, widths)]
-    return [*cases, _plain(), *(_delta(dtype) for dtype in _DTYPES)]
+    forms = [case for dtype in ("bf16", "fp32") for case in _forms(dtype)]
+    return [*cases, _plain(), *forms, *(_delta(dtype) for dtype in _DTYPES)]
+
+
+def _forms(dtype: str) -> Iterator[AotCase]:
+    """Yield what other calls compile of the heads of 32 that GEMMNet has: with less absent or no dropout."""
+    dropout = ("row_hashes_ptr", "column_hashes_ptr")
+    for mode, skips, absent in (
+        ("full", False, ("present_ptr", "starts_ptr")),
+        ("skip_keys", False, ()),
+        ("skip_tokens", True, ()),
+    ):
+        for drops, none in ((True, absent), (False, (*absent, *dropout))):
+            if skips and drops:
+                continue  # that is what the others are compiled with
+            for case in _cases(dtype, "ieee", (32,)):
+                constants = {**case.constants, "SKIPS_QUERIES": skips, **dict.fromkeys(none)}
+                name = f"{case.name} {mode}{' dropout' if drops else ''}"
+                yield case_of(name, case.kernel, case.config, dtype, constants, case.gates)
 
 
 def _cases(dtype: str, precision: str, widths: tuple[int, ...]) -> Iterator[AotCase]:

@@ -58,19 +58,17 @@ def aot_cases() -> list[AotCase]:
 
 def _forms(dtype: str) -> Iterator[AotCase]:
     """Yield what other calls compile of the heads of 32 that GEMMNet has: with less absent or no dropout."""
-    dropout = ("row_hashes_ptr", "column_hashes_ptr")
-    for mode, skips, absent in (
-        ("full", False, ("present_ptr", "starts_ptr")),
-        ("skip_keys", False, ()),
-        ("skip_tokens", True, ()),
+    presence, dropout = ("present_ptr", "starts_ptr"), ("row_hashes_ptr", "column_hashes_ptr")
+    for form, skips_queries, absent in (
+        ("full", False, presence + dropout),
+        ("full dropout", False, presence),
+        ("skip_keys", False, dropout),
+        ("skip_keys dropout", False, ()),
+        ("skip_tokens", True, dropout),
     ):
-        for drops, none in ((True, absent), (False, (*absent, *dropout))):
-            if skips and drops:
-                continue  # that is what the others are compiled with
-            for case in _cases(dtype, "ieee", (32,)):
-                constants = {**case.constants, "SKIPS_QUERIES": skips, **dict.fromkeys(none)}
-                name = f"{case.name} {mode}{' dropout' if drops else ''}"
-                yield case_of(name, case.kernel, case.config, dtype, constants, case.gates)
+        for case in _cases(dtype, "ieee", (32,)):
+            constants = {**case.constants, "SKIPS_QUERIES": skips_queries, **dict.fromkeys(absent)}
+            yield case_of(f"{case.name} {form}", case.kernel, case.config, dtype, constants, case.gates)
 
 
 def _cases(dtype: str, precision: str, widths: tuple[int, ...]) -> Iterator[AotCase]:
